@@ -1,0 +1,81 @@
+"""The command line: ``sparse-embed serve``.
+
+Decides options and what is printed. Leaves the work to the modules it calls.
+"""
+
+import os
+from enum import StrEnum
+from typing import Annotated
+
+try:
+    import typer
+
+    from sparse_embed.server import create_app
+    from sparse_embed.server.run import is_loopback, listen, url_of
+    from sparse_embed.server.run import serve as run_server
+except ModuleNotFoundError as missing:
+    # The console script imports this module by itself: the one place where a sentence can replace its traceback.
+    if (missing.name or "").partition(".")[0] == "sparse_embed":
+        raise
+    raise SystemExit(f"sparse-embed: {missing.name} is not installed: pip install 'sparse-embed[cli]'") from None
+
+KEY_VARIABLE = "SPARSE_EMBED_SERVER_KEY"
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+
+class LogLevel(StrEnum):
+    """How much the server writes to stderr; info is a line for each request."""
+
+    critical = "critical"
+    error = "error"
+    warning = "warning"
+    info = "info"
+    debug = "debug"
+
+
+@app.callback()
+def main() -> None:
+    """Sparse and dense embeddings from Chroma Cloud, Pinecone Inference, or this machine."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8900,
+    stand_in: Annotated[
+        bool,
+        typer.Option("--stand-in", help="Answer for the providers' own models too, with local/bm25 and local/hashing."),
+    ] = False,
+    log_level: Annotated[LogLevel, typer.Option(help="How much to write to stderr.")] = LogLevel.warning,
+) -> None:
+    """Run a local provider that speaks the wire of Chroma Cloud Embed and of Pinecone Inference.
+
+    It accepts every key that is not empty, or only the one in the variable SPARSE_EMBED_SERVER_KEY, which is needed to
+    listen on more than loopback. (A key is no option: others on the machine could read it in the process list.)
+    """
+    api_key = os.environ.get(KEY_VARIABLE, "").strip() or None
+    if api_key is None and not is_loopback(host):
+        typer.echo(f"{host} can be reached from other machines: set {KEY_VARIABLE} first.", err=True)
+        raise typer.Exit(2)
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        typer.echo(f"Cannot listen on {host} port {port}: {error.strerror or error}", err=True)
+        raise typer.Exit(1) from None
+
+    url = url_of(listener)
+    typer.echo(f"Local provider on {url} (Ctrl-C stops it)")
+    typer.echo("Models: local/bm25 (sparse), local/hashing (dense, no semantics)")
+    if stand_in:
+        typer.echo(
+            "Stand-in: these two also answer for the providers' own models. Those answers are NOT their vectors."
+        )
+    typer.echo("\nPoint clients at it:")
+    typer.echo(f"  export CHROMA_EMBED_URL={url} CHROMA_API_KEY={_key_hint(api_key)}")
+    typer.echo(f"  export PINECONE_CONTROLLER_HOST={url} PINECONE_API_KEY={_key_hint(api_key)}")
+    run_server(create_app(api_key=api_key, stand_in=stand_in), listener, log_level=log_level.value)
+
+
+def _key_hint(api_key: str | None) -> str:
+    return "local" if api_key is None else f'"${KEY_VARIABLE}"'
