@@ -1,0 +1,445 @@
+"""The face of the core: `SparseEncoder` and `DenseEncoder`.
+
+Decides what a call is: which texts are sent, and how vectors find their way back to their positions. Leaves splitting,
+sending and retrying to ``transport``, and the wire to ``providers``.
+"""
+
+import threading
+import warnings
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing, closing
+from types import TracebackType
+from typing import Any, ClassVar, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack
+
+from pydantic import SecretStr
+
+from sparse_embed.calls import Chunk, check_text, keeping, listed, refuse_bare_text
+from sparse_embed.errors import ConfigurationError
+from sparse_embed.providers import make_provider
+from sparse_embed.providers.base import Answer, DenseVector, Provider
+from sparse_embed.settings import Kind, Role, Settings
+from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
+from sparse_embed.transport.client import AsyncClient, HttpLayer, SyncClient
+from sparse_embed.transport.flow import Call, Flow, Meter, embed
+from sparse_embed.transport.retry import Hold, patience
+from sparse_embed.transport.run import RateLimiter, adrive, arun_all, drive, run_all
+from sparse_embed.vectors import SparseVector, Usage
+
+V = TypeVar("V")
+T = TypeVar("T")
+Progress = Callable[[int, int | None], None]
+# A stream runs up to this many times `max_concurrency` requests ahead of its consumer: one slow request at the head
+# does not idle the others, and memory stays bounded.
+STREAM_AHEAD: Final = 4
+
+
+class ProviderOptions(TypedDict, total=False):
+    """Options that only one provider has; `Chroma` and `Pinecone` in ``sparse_embed.providers`` describe them."""
+
+    task: str | None
+    instructions: str | None
+    query_instructions: str | None
+    query_model: str | None
+    truncate: str
+    max_tokens_per_sequence: int | None
+    dimension: int | None
+    parameters: Mapping[str, Any]
+    api_version: str
+
+
+class _Encoder(ABC, Generic[V]):
+    """What the two encoders share.
+
+    An encoder may be shared by any number of threads and event loops, survives a fork, and can be pickled and copied: a
+    pickle carries a key that was given explicitly and never one from the environment, and no connections.
+    """
+
+    _kind: ClassVar[Kind]
+
+    def __init__(
+        self,
+        provider: Literal["chroma", "pinecone"],
+        *,
+        model: str | None = None,
+        api_key: str | SecretStr | None = None,
+        base_url: str | None = None,
+        batch_size: int | None = None,
+        max_concurrency: int = 16,
+        max_retries: int | None = None,
+        deadline: float | None = None,
+        timeout: float | None = 60.0,
+        rate_limiter: RateLimiter | None = None,
+        return_tokens: bool = False,
+        default_headers: Mapping[str, str] | None = None,
+        allow_insecure_http: bool = False,
+        http_client: SyncClient | None = None,
+        http_async_client: AsyncClient | None = None,
+        on_progress: Progress | None = None,
+        **provider_options: Unpack[ProviderOptions],
+    ) -> None:
+        """Check the settings; nothing is sent.
+
+        Args:
+            provider: ``"chroma"`` or ``"pinecone"``.
+            model: The provider's model id. The default is the provider's usual model of this kind, and will not change.
+            api_key: The key. Without it, CHROMA_API_KEY or PINECONE_API_KEY is looked up whenever a request is sent.
+            base_url: Another address; else CHROMA_EMBED_URL or PINECONE_CONTROLLER_HOST, else the provider's own. A key
+                from the environment goes only to the provider's host, to the one that the variable names, and to
+                loopback.
+            batch_size: Texts a request. Default and upper bound: the provider's limit (Chroma 100, Pinecone 96; 2026-11).
+            max_concurrency: Requests in flight, over all calls on this object: so many for all threads together, and so
+                many for each event loop.
+            max_retries: Sends after the first. None: 6 for documents, 2 for queries.
+            deadline: Seconds without a vector after which a call gives up. None: 180 for documents, 30 for queries. Rate
+                limits (429) count against this only for documents, and also against `max_retries` for queries.
+            timeout: Seconds without progress (connecting, sending, or between two parts of the answer) after which one
+                attempt is given up; never more than what is left of the deadline. None: the deadline alone.
+            rate_limiter: Asked before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
+            return_tokens: Ask for the terms behind the indices.
+            default_headers: Sent with every request.
+            allow_insecure_http: Permit a plain ``http://`` address that is not loopback.
+            http_client: A ``httpx.Client`` to use as it is (proxy, certificates, mock transport); never closed here.
+            http_async_client: The same for the async methods.
+            on_progress: Called with (texts done, texts in all or None for a stream), in the caller's thread.
+            **provider_options: What only one provider has: `ProviderOptions`.
+
+        Raises:
+            ConfigurationError: A setting that cannot work.
+        """
+        chosen = make_provider(provider, self._kind, model, return_tokens, provider_options)
+        settings = Settings(
+            api_key=SecretStr(api_key) if isinstance(api_key, str) else api_key,
+            base_url=base_url,
+            batch_size=batch_size,
+            max_concurrency=max_concurrency,
+            max_retries=max_retries,
+            deadline=deadline,
+            timeout=timeout,
+            default_headers=dict(default_headers or {}),
+            allow_insecure_http=allow_insecure_http,
+        )
+        if batch_size is not None and batch_size > chosen.max_batch_size:
+            warnings.warn(
+                f"batch_size {batch_size} is over {chosen.title}'s limit: {chosen.max_batch_size} is used", stacklevel=2
+            )
+        self.__setstate__(
+            {
+                "_provider": chosen,
+                "_settings": settings,
+                "_rate_limiter": rate_limiter,
+                "_on_progress": on_progress,
+                "_own_clients": (http_client, http_async_client),
+            }
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._provider: Provider
+        self._settings: Settings
+        self._rate_limiter: RateLimiter | None
+        self._on_progress: Progress | None
+        self._own_clients: tuple[SyncClient | None, AsyncClient | None]
+        self.__dict__.update(state)
+        limit = self._provider.max_batch_size
+        self._batch_size = min(self._settings.batch_size or limit, limit)
+        self._meter = Meter()
+        self._hold = Hold()
+        self._http = HttpLayer(self._provider, self._settings, *self._own_clients)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._own_clients != (None, None):
+            raise ConfigurationError(
+                "an encoder with its own http_client cannot be pickled: build it in the other process"
+            )
+        return self._state()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copy = object.__new__(type(self))
+        copy.__setstate__(self._state())
+        return copy
+
+    def _state(self) -> dict[str, Any]:
+        names = ("_provider", "_settings", "_rate_limiter", "_on_progress", "_own_clients")
+        return {name: getattr(self, name) for name in names}
+
+    def __repr__(self) -> str:
+        address = f", base_url={self._settings.base_url!r}" if self._settings.base_url else ""
+        return f"{type(self).__name__}({self._provider.name!r}, model={self._provider.model!r}{address})"
+
+    @classmethod
+    def from_config(cls, config: str | Mapping[str, Any]) -> Self:
+        """Build from ``"provider"``, ``"provider:model"``, or a mapping of this class's arguments.
+
+        The mapping is what a YAML, TOML or JSON file gives. Keys come from the environment, and a file cannot send them
+        to another host.
+
+        Raises:
+            ConfigurationError: An unknown provider or argument, or no provider.
+        """
+        if isinstance(config, str):
+            provider, _, model = config.partition(":")
+            config = {"provider": provider, "model": model or None}
+        elif "provider" not in config:
+            raise ConfigurationError("the configuration names no provider")
+        return cls(**config)
+
+    @abstractmethod
+    def _decode(self, content: bytes) -> Answer[V]:
+        """Read an answer."""
+
+    @abstractmethod
+    def _blank(self, position: int) -> V:
+        """What a text without any term is worth."""
+
+    @property
+    def model(self) -> str:
+        """The model that answers for documents."""
+        return self._provider.model
+
+    @property
+    def usage(self) -> Usage:
+        """What this object has used so far, over all calls and threads."""
+        return self._meter.usage
+
+    def embed_documents(self, texts: Sequence[str]) -> list[V]:
+        """Vectors of documents, one a text, in order.
+
+        Args:
+            texts: Any number of texts; they are split into requests, and repeated ones are sent once.
+
+        Raises:
+            ConfigurationError: Bad input or settings; no request was sent.
+            SparseEmbedError: The vectors cannot be had; ``error.partial`` holds the ones received before.
+        """
+        chunk = self._chunk(listed(texts), "document")
+        batches = list(even_batches(chunk.missing(), self._batch_size))
+        with keeping([chunk]):
+            if len(batches) == 1:
+                drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, threading.Event())
+            elif batches:
+                flows = (embed(chunk.call, batch) for batch in batches)
+                with closing(self._run(flows, None, self._reporter(chunk, batches))) as results:
+                    deque(results, maxlen=0)
+        return self._vectors(chunk)
+
+    async def aembed_documents(self, texts: Sequence[str]) -> list[V]:
+        """Like `embed_documents`, on the running event loop."""
+        chunk = self._chunk(listed(texts), "document")
+        batches = list(even_batches(chunk.missing(), self._batch_size))
+        with keeping([chunk]):
+            if len(batches) == 1:
+                await adrive(embed(chunk.call, batches[0]), self._http, self._rate_limiter)
+            elif batches:
+
+                async def flows() -> AsyncIterator[Flow[Batch]]:
+                    for batch in batches:
+                        yield embed(chunk.call, batch)
+
+                async with aclosing(self._arun(flows(), None, self._reporter(chunk, batches))) as results:
+                    async for _ in results:
+                        pass
+        return self._vectors(chunk)
+
+    def embed_query(self, text: str) -> V:
+        """Vector of a query.
+
+        Raises:
+            ConfigurationError: Bad input or settings; no request was sent.
+            SparseEmbedError: The vector cannot be had.
+        """
+        chunk = self._chunk([text], "query")
+        for batch in even_batches(chunk.missing(), 1):
+            drive(embed(chunk.call, batch), self._http, self._rate_limiter, threading.Event())
+        return chunk.call.found[text]
+
+    async def aembed_query(self, text: str) -> V:
+        """Like `embed_query`, on the running event loop."""
+        chunk = self._chunk([text], "query")
+        for batch in even_batches(chunk.missing(), 1):
+            await adrive(embed(chunk.call, batch), self._http, self._rate_limiter)
+        return chunk.call.found[text]
+
+    def stream_documents(self, texts: Iterable[str]) -> Iterator[V]:
+        """Vectors of documents, one a text, in order, in bounded memory.
+
+        Texts are read in the consumer's thread, some requests ahead of it and no further. Leaving the loop early stops
+        everything. When `texts` itself fails, or holds something that is no text, all vectors of the texts before it are
+        given out first.
+
+        Raises:
+            ConfigurationError: Bad input or settings.
+            SparseEmbedError: A vector cannot be had; ``error.partial`` holds the ones that were received and not given
+                out, by position.
+        """
+        refuse_bare_text(texts)
+        return self._stream(texts)
+
+    def _stream(self, texts: Iterable[str]) -> Iterator[V]:
+        waiting: deque[Chunk[V]] = deque()
+        report = self._stream_reporter()
+
+        def flows() -> Iterator[Flow[Chunk[V]]]:
+            start = 0
+            for part in chunks(texts, self._batch_size):
+                waiting.append(self._chunk(part, "document", start))
+                start += len(part)
+                yield self._embed_chunk(waiting[-1])
+
+        ahead = STREAM_AHEAD * self._settings.max_concurrency
+        with keeping(waiting), closing(self._run(flows(), ahead, report)) as results:
+            for chunk in results:
+                waiting.popleft()
+                yield from self._vectors(chunk)
+
+    def astream_documents(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[V]:
+        """Like `stream_documents`, on the running event loop; `texts` may be an async iterable."""
+        refuse_bare_text(texts)
+        return self._astream(texts)
+
+    async def _astream(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[V]:
+        waiting: deque[Chunk[V]] = deque()
+        report = self._stream_reporter()
+
+        async def flows() -> AsyncIterator[Flow[Chunk[V]]]:
+            start = 0
+            async for part in achunks(texts, self._batch_size):
+                waiting.append(self._chunk(part, "document", start))
+                start += len(part)
+                yield self._embed_chunk(waiting[-1])
+
+        ahead = STREAM_AHEAD * self._settings.max_concurrency
+        with keeping(waiting):
+            async with aclosing(self._arun(flows(), ahead, report)) as results:
+                async for chunk in results:
+                    waiting.popleft()
+                    for vector in self._vectors(chunk):
+                        yield vector
+
+    def _embed_chunk(self, chunk: Chunk[V]) -> Flow[Chunk[V]]:
+        for batch in even_batches(chunk.missing(), self._batch_size):
+            yield from embed(chunk.call, batch)
+        return chunk
+
+    def _run(self, flows: Iterator[Flow[T]], ahead: int | None, on_done: Callable[[T], None]) -> Generator[T]:
+        width = self._settings.max_concurrency
+        return run_all(flows, self._http, self._rate_limiter, width=width, ahead=ahead, on_done=on_done)
+
+    def _arun(
+        self, flows: AsyncIterator[Flow[T]], ahead: int | None, on_done: Callable[[T], None]
+    ) -> AsyncGenerator[T]:
+        width = self._settings.max_concurrency
+        return arun_all(flows, self._http, self._rate_limiter, width=width, ahead=ahead, on_done=on_done)
+
+    def _chunk(self, texts: list[str], role: Role, start: int = 0) -> Chunk[V]:
+        """Check the texts, and give blank ones their vector without a request."""
+        found: dict[str, V] = {}
+        for position, text in enumerate(texts, start):
+            check_text(text, position)
+            if not text or text.isspace():
+                found[text] = self._blank(position)
+        call = Call(
+            provider=self._provider,
+            decode=self._decode,
+            role=role,
+            patience=patience(role, self._settings.max_retries, self._settings.deadline),
+            timeout=self._settings.timeout,
+            hold=self._hold,
+            meter=self._meter,
+            found=found,
+        )
+        return Chunk(texts, start, call)
+
+    def _vectors(self, chunk: Chunk[V]) -> list[V]:
+        return chunk.vectors()
+
+    def _reporter(self, chunk: Chunk[V], batches: list[Batch]) -> Callable[[Batch], None]:
+        total = len(chunk.texts)
+        left = sum(len(batch.texts) for batch in batches)
+
+        def report(batch: Batch) -> None:
+            nonlocal left
+            left -= len(batch.texts)
+            if self._on_progress is not None:
+                self._on_progress(total - left, total)
+
+        return report
+
+    def _stream_reporter(self) -> Callable[[Chunk[V]], None]:
+        done = 0
+
+        def report(chunk: Chunk[V]) -> None:
+            nonlocal done
+            done += len(chunk.texts)
+            if self._on_progress is not None:
+                self._on_progress(done, None)
+
+        return report
+
+    def close(self) -> None:
+        """Close the connections, of threads and of event loops; a later call opens new ones."""
+        self._http.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, and waits until the running loop's connections are closed."""
+        await self._http.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class SparseEncoder(_Encoder[SparseVector]):
+    """Turns texts into sparse vectors: term ids and weights.
+
+    An empty or blank text has the empty vector, and costs no request.
+    """
+
+    _kind = "sparse"
+
+    def _decode(self, content: bytes) -> Answer[SparseVector]:
+        return self._provider.decode_sparse(content)
+
+    def _blank(self, position: int) -> SparseVector:  # every position may be blank
+        return SparseVector([], [])
+
+
+class DenseEncoder(_Encoder[DenseVector]):
+    """Turns texts into dense vectors: lists of floats, all of one length.
+
+    An empty or blank text has no dense vector: `ConfigurationError` names its position.
+    """
+
+    _kind = "dense"
+
+    def _decode(self, content: bytes) -> Answer[DenseVector]:
+        return self._provider.decode_dense(content)
+
+    def _blank(self, position: int) -> DenseVector:
+        raise ConfigurationError(f"text {position} is blank, and a blank text has no dense vector: leave it out")
+
+    def _vectors(self, chunk: Chunk[DenseVector]) -> list[DenseVector]:
+        vectors = super()._vectors(chunk)
+        if len(chunk.call.found) == len(vectors):
+            return vectors
+        return [vector.copy() for vector in vectors]  # a caller may change a list: repeated texts must not share one

@@ -1,0 +1,170 @@
+"""What the two wires have in common: a request, a reply, an answer, and how an error body is read.
+
+Pure functions of bytes. Decides what a well-formed answer is. Leaves retries and statuses to ``transport``.
+"""
+
+import json
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from sparse_embed.errors import ConfigurationError, InvalidResponseError
+from sparse_embed.settings import Home, Kind, Role
+from sparse_embed.vectors import SparseVector
+
+DenseVector = list[float]
+V = TypeVar("V")
+T = TypeVar("T")
+
+MAX_ERROR_TEXT = 500
+REQUEST_ID_HEADERS = ("x-pinecone-request-id", "x-request-id")
+
+
+class Request(NamedTuple):
+    """One POST, without its key: that is written last, where the request leaves."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Reply(NamedTuple):
+    """One complete answer, body read."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class Answer(NamedTuple, Generic[V]):
+    """A decoded and checked answer."""
+
+    vectors: list[V]
+    total_tokens: int
+
+
+class Undecodable(Exception):  # noqa: N818  # a signal inside the package: sending again may help
+    """The body of a 200 is not JSON: cut off or replaced on its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider(ABC):
+    """One model of one provider, with the options that travel in its requests."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    home: ClassVar[Home]
+    key_header: ClassVar[str]
+    max_batch_size: ClassVar[int]
+    default_models: ClassVar[Mapping[Kind, str]]
+
+    kind: Kind
+    model: str
+    return_tokens: bool = False
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str], role: Role) -> Request:
+        """The request that asks for these texts' vectors."""
+
+    @abstractmethod
+    def decode_sparse(self, content: bytes) -> Answer[SparseVector]:
+        """Read and check a sparse answer."""
+
+    @abstractmethod
+    def decode_dense(self, content: bytes) -> Answer[DenseVector]:
+        """Read and check a dense answer."""
+
+    def model_for(self, role: Role) -> str:  # only asymmetric models look at the role
+        """The model that answers for a role."""
+        return self.model
+
+    def waiting_is_useless(self, message: str) -> bool:  # a provider that has such a 429 overrides
+        """Whether a 429 with this message stays refused however long one waits."""
+        return False
+
+
+def loads(adapter: TypeAdapter[T], content: bytes) -> T:
+    """Parse an answer strictly: no text, bool or fraction passes as an index.
+
+    Raises:
+        Undecodable: The body is not JSON.
+        InvalidResponseError: It is JSON of another shape. The message names the place and never echoes the content.
+    """
+    try:
+        return adapter.validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        raise Undecodable("the answer is not valid JSON")
+    place = ".".join(map(str, first["loc"])) or "top level"
+    raise InvalidResponseError(f"unexpected answer at {place}: {first['msg']}")
+
+
+def sparse_vector(at: int, indices: list[int], values: list[float], tokens: Any) -> SparseVector:  # noqa: ANN401  # raw JSON
+    """Check one sparse item of an answer. Tokens that do not fit are dropped, pairs never."""
+    if tokens is not None and not (
+        isinstance(tokens, list) and len(tokens) == len(indices) and all(isinstance(token, str) for token in tokens)
+    ):
+        tokens = None
+    if not tokens:
+        tokens = None
+    try:
+        return SparseVector.from_pairs(indices, values, tokens)
+    except ConfigurationError as error:
+        raise InvalidResponseError(f"item {at} of the answer is not a sparse vector: {error.message}") from None
+
+
+def dense_vectors(vectors: list[list[float]]) -> list[DenseVector]:
+    """Check all dense vectors of an answer: finite, of one dimension, not empty."""
+    for at, vector in enumerate(vectors):
+        if not vector or len(vector) != len(vectors[0]):
+            raise InvalidResponseError(f"item {at} of the answer has {len(vector)} values, item 0 {len(vectors[0])}")
+        if not math.isfinite(sum(vector)) and not all(map(math.isfinite, vector)):
+            raise InvalidResponseError(f"item {at} of the answer holds a value that is not finite")
+    return vectors
+
+
+def token_count(raw: Any) -> int:  # noqa: ANN401  # raw JSON
+    """A usage figure as an int; what is missing or odd counts as 0, since it must not cost a vector."""
+    return raw if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0 else 0
+
+
+def read_error(reply: Reply) -> tuple[str, str | None]:
+    """The message and code of an error body: both providers' JSON, FastAPI's ``detail``, plain text or HTML.
+
+    At most 500 characters are kept; validation details keep place and reason and lose the echoed input.
+    """
+    code = None
+    message = ""
+    try:
+        body = json.loads(reply.content)
+    except (ValueError, RecursionError):
+        text = reply.content[: 20 * MAX_ERROR_TEXT].decode(errors="replace")
+        message = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+    else:
+        error = body.get("error", body.get("detail", body.get("message"))) if isinstance(body, dict) else None
+        if isinstance(error, Mapping):
+            code = str(error["code"])[:100] if error.get("code") is not None else None
+            error = error.get("message")
+        if isinstance(error, list):
+            error = "; ".join(_detail(item) for item in error)
+        message = error if isinstance(error, str) else ""
+    return " ".join(message.split())[:MAX_ERROR_TEXT], code
+
+
+def _detail(item: object) -> str:
+    if not isinstance(item, Mapping):
+        return ""
+    place = item.get("loc")
+    at = ".".join(map(str, place)) if isinstance(place, list) else ""
+    return f"{at}: {item.get('msg', '')}"
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's id of a request, if it sent one."""
+    return next((headers[name][:200] for name in REQUEST_ID_HEADERS if name in headers), None)

@@ -1,0 +1,143 @@
+"""Pinecone Inference: what its wire says.
+
+Source: https://docs.pinecone.io/reference/api/2025-10/inference/generate-embeddings, the model pages, and the official
+SDKs 7.3 and 10; 2026-11.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+
+from sparse_embed.errors import ConfigurationError, InvalidResponseError
+from sparse_embed.providers.base import (
+    Answer,
+    DenseVector,
+    Provider,
+    Request,
+    dense_vectors,
+    loads,
+    sparse_vector,
+    token_count,
+)
+from sparse_embed.settings import Home, Kind, Role
+from sparse_embed.vectors import SparseVector
+
+API_VERSION = "2025-10"  # /embed is the same on the wire from 2025-04 to 2026-04; 2025-01 had signed indices
+INPUT_TYPES: Mapping[Role, str] = {"document": "passage", "query": "query"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinecone(Provider):
+    """Pinecone Inference.
+
+    Attributes:
+        truncate: What happens to a text over the model's limit: ``"END"`` cuts it, ``"NONE"`` refuses it with 400,
+            ``"START"`` (llama-text-embed-v2 only) cuts its beginning.
+        max_tokens_per_sequence: 512 or 2048, for pinecone-sparse-english-v0.
+        dimension: Length of a dense vector, where the model offers several.
+        parameters: Any further model parameter, sent as it is.
+        api_version: Value of ``X-Pinecone-Api-Version``.
+    """
+
+    name: ClassVar[str] = "pinecone"
+    title: ClassVar[str] = "Pinecone"
+    home: ClassVar[Home] = Home("https://api.pinecone.io", "PINECONE_CONTROLLER_HOST", "PINECONE_API_KEY")
+    key_header: ClassVar[str] = "Api-Key"
+    max_batch_size: ClassVar[int] = 96  # for each of the three models (Pinecone model pages, 2026-11)
+    default_models: ClassVar[Mapping[Kind, str]] = MappingProxyType(
+        {"sparse": "pinecone-sparse-english-v0", "dense": "llama-text-embed-v2"}
+    )
+
+    truncate: str = "END"
+    max_tokens_per_sequence: int | None = None
+    dimension: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    api_version: str = API_VERSION
+
+    def __post_init__(self) -> None:
+        if "input_type" in self.parameters:
+            raise ConfigurationError("parameters must not hold input_type: it follows from the method that is called")
+
+    def encode(self, texts: Sequence[str], role: Role) -> Request:
+        """Only parameters that were chosen are sent: a model refuses ones that it does not know."""
+        parameters: dict[str, Any] = {"input_type": INPUT_TYPES[role], "truncate": self.truncate}
+        if self.return_tokens:
+            parameters["return_tokens"] = True
+        if self.max_tokens_per_sequence is not None:
+            parameters["max_tokens_per_sequence"] = self.max_tokens_per_sequence
+        if self.dimension is not None:
+            parameters["dimension"] = self.dimension
+        parameters |= self.parameters
+        body = {"model": self.model, "inputs": [{"text": text} for text in texts], "parameters": parameters}
+        return Request("/embed", {"X-Pinecone-Api-Version": self.api_version}, to_json(body))
+
+    def decode_sparse(self, content: bytes) -> Answer[SparseVector]:
+        """Items carry ``sparse_indices`` and ``sparse_values``."""
+        answer = loads(_ANSWER, content)
+        vectors = []
+        for at, item in enumerate(answer.data):
+            if item.sparse_indices is None or item.sparse_values is None or _kind(answer, item) == "dense":
+                raise self._wrong_kind(answer, item, at)
+            vectors.append(sparse_vector(at, item.sparse_indices, item.sparse_values, item.sparse_tokens))
+        return Answer(vectors, _total_tokens(answer))
+
+    def decode_dense(self, content: bytes) -> Answer[DenseVector]:
+        """Items carry ``values``."""
+        answer = loads(_ANSWER, content)
+        vectors = []
+        for at, item in enumerate(answer.data):
+            if item.values is None or _kind(answer, item) == "sparse":
+                raise self._wrong_kind(answer, item, at)
+            vectors.append(item.values)
+        return Answer(dense_vectors(vectors), _total_tokens(answer))
+
+    def _wrong_kind(self, answer: "_Answer", item: "_Item", at: int) -> InvalidResponseError:
+        got = _kind(answer, item)
+        if got is None or got == self.kind:
+            return InvalidResponseError(f"item {at} of the answer holds no {self.kind} vector")
+        return InvalidResponseError(
+            f"{self.model} answers with {got} vectors: use the {got} class, or a model that gives {self.kind} ones"
+        )
+
+    def waiting_is_useless(self, message: str) -> bool:
+        """The monthly quota; the quota per minute is worth waiting for (wording of 2026-11)."""
+        return "for the current month" in message.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    sparse_indices: list[int] | None = None
+    sparse_values: list[float] | None = None
+    sparse_tokens: Any = None
+    values: list[float] | None = None
+    vector_type: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    data: list[_Item]
+    vector_type: Any = None
+    usage: Any = None
+
+
+_ANSWER = TypeAdapter(_Answer)
+
+
+def _kind(answer: _Answer, item: _Item) -> Kind | None:
+    """The answer says it on top, else in the item, else by the keys that are there: Pinecone's example omits both."""
+    for said in (answer.vector_type, item.vector_type):
+        if said == "sparse":
+            return "sparse"
+        if said == "dense":
+            return "dense"
+    if item.sparse_indices is not None:
+        return "sparse"
+    return None if item.values is None else "dense"
+
+
+def _total_tokens(answer: _Answer) -> int:
+    return token_count(answer.usage.get("total_tokens")) if isinstance(answer.usage, dict) else 0

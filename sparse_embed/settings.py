@@ -1,0 +1,141 @@
+"""Settings of an encoder: checked once, frozen, and the only place that looks at the environment.
+
+Decides where a request may go and with which key. Leaves sending to ``transport``.
+"""
+
+import ipaddress
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from sparse_embed.errors import ConfigurationError
+
+Role = Literal["document", "query"]
+Kind = Literal["sparse", "dense"]
+
+
+class Home(NamedTuple):
+    """Where a provider lives and where its users keep their key."""
+
+    base_url: str
+    url_variable: str
+    key_variable: str
+
+
+class Address(NamedTuple):
+    """Where to send and as whom. The key stays masked until the header is written."""
+
+    base_url: str
+    api_key: SecretStr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How requests travel; the same for both providers. See `SparseEncoder` for the meaning of each."""
+
+    api_key: SecretStr | None = None
+    base_url: str | None = None
+    batch_size: int | None = None
+    max_concurrency: int = 16
+    max_retries: int | None = None
+    deadline: float | None = None
+    timeout: float | None = 60.0
+    default_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    allow_insecure_http: bool = False
+
+    def __post_init__(self) -> None:
+        _whole("batch_size", self.batch_size, at_least=1)
+        _whole("max_concurrency", self.max_concurrency, at_least=1)
+        _whole("max_retries", self.max_retries, at_least=0)
+        _seconds("deadline", self.deadline)
+        _seconds("timeout", self.timeout)
+        if self.base_url is not None:
+            _checked_url(self.base_url, self.allow_insecure_http)
+        if self.api_key is not None:
+            _checked_key(self.api_key.get_secret_value(), "api_key")
+
+    def address(self, home: Home) -> Address:
+        """Resolve host and key at the moment of sending, so that no loaded file decides where a key goes.
+
+        A key from the environment goes to the provider's own host, to the host that its URL variable names, and to
+        loopback. Any other host needs a key that was given explicitly.
+
+        Raises:
+            ConfigurationError: There is no key, or it may not go to this host.
+        """
+        from_environment = os.environ.get(home.url_variable) or home.base_url
+        base_url, host = _checked_url(self.base_url or from_environment, self.allow_insecure_http)
+        if self.api_key is not None:
+            return Address(base_url, _checked_key(self.api_key.get_secret_value(), "api_key"))
+        key = os.environ.get(home.key_variable)
+        if not key:
+            raise ConfigurationError(f"no API key: set {home.key_variable} or pass api_key=")
+        trusted = {_checked_url(url, True).host for url in (home.base_url, from_environment)}
+        if host not in trusted and not _is_loopback(host):
+            raise ConfigurationError(
+                f"the key in {home.key_variable} is not sent to {host}: pass api_key= explicitly, "
+                f"or name that host in {home.url_variable}"
+            )
+        return Address(base_url, _checked_key(key, home.key_variable))
+
+
+class _Url(NamedTuple):
+    text: str
+    host: str
+
+
+@lru_cache(maxsize=64)
+def _checked_url(url: str, allow_insecure_http: bool) -> _Url:
+    if "://" not in url:
+        url = f"https://{url}"  # the official Pinecone clients accept a bare host in PINECONE_CONTROLLER_HOST
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+        _ = parts.port  # raises on nonsense
+    except ValueError:
+        raise ConfigurationError("base_url is not a URL") from None
+    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url or "\\" in url:
+        raise ConfigurationError("base_url must look like https://host or https://host:port/path")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ConfigurationError("base_url must hold no user, password, query or fragment")
+    if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(host):
+        raise ConfigurationError(
+            f"base_url http://{host} would send the key in the clear: use https, or pass allow_insecure_http=True"
+        )
+    return _Url(url.rstrip("/"), host)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _checked_key(key: str, source: str) -> SecretStr:
+    key = key.strip()  # a key read from a file often ends in a newline
+    if not key:
+        raise ConfigurationError(f"{source} is empty")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ConfigurationError(f"{source} holds characters that no key has (spaces, controls or non-ASCII)")
+    return SecretStr(key)
+
+
+def _whole(name: str, value: int | None, *, at_least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < at_least):
+        raise ConfigurationError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+
+
+def _seconds(name: str, value: float | None) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf)
+    ):
+        raise ConfigurationError(f"{name} must be a positive number of seconds, not {value!r}")

@@ -1,0 +1,1 @@
+"""How a request travels: the one HTTP layer of both providers."""

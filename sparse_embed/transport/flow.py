@@ -1,0 +1,226 @@
+"""The policy of one batch, from its texts to its vectors, as a generator that does no I/O.
+
+It yields what it needs next (`Permit`, `Sleep`, `Send`) and is sent what came of it. Decides order, retries, halving
+and errors; ``run`` drives it, once with threads and once with asyncio.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+from sparse_embed.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    InvalidResponseError,
+    RateLimitError,
+    SparseEmbedError,
+    error_for_status,
+)
+from sparse_embed.providers.base import Answer, Provider, Reply, Request, Undecodable, read_error, request_id
+from sparse_embed.settings import Role
+from sparse_embed.transport.batching import Batch
+from sparse_embed.transport.retry import (
+    LONGEST_RETRY_AFTER,
+    RETRIED_STATUSES,
+    UPWARD_JITTER,
+    Hold,
+    Patience,
+    backoff,
+    parse_retry_after,
+)
+from sparse_embed.vectors import Usage
+
+V = TypeVar("V")
+T = TypeVar("T")
+
+
+class Permit(NamedTuple):
+    """Wait in line for one of the encoder's places; the driver gives it back after the next `Send`, or at the end."""
+
+
+class Sleep(NamedTuple):
+    """Wait."""
+
+    seconds: float
+
+
+class Send(NamedTuple):
+    """Send, and read the whole answer."""
+
+    request: Request
+    timeout: float | None
+
+
+class Fault(NamedTuple):
+    """Sending ended without an answer."""
+
+    kind: Literal["timeout", "connection"]
+    message: str
+
+
+Effect: TypeAlias = Permit | Sleep | Send
+Outcome: TypeAlias = Reply | Fault
+Flow: TypeAlias = Generator[Effect, Outcome | None, T]
+
+PERMIT: Final = Permit()
+SILENT: Final = {3: "redirects are not followed, so that the key stays with its host"}
+
+
+class Meter:
+    """Counts what an encoder uses, from any thread."""
+
+    def __init__(self, start: Usage = Usage()) -> None:  # noqa: B008  # frozen
+        self._usage = start
+        self._lock = threading.Lock()
+
+    def add(self, *, total_tokens: int = 0, requests: int = 0, retries: int = 0, texts: int = 0, hits: int = 0) -> None:
+        """Add to the counts."""
+        with self._lock:
+            was = self._usage
+            self._usage = Usage(
+                was.total_tokens + total_tokens,
+                was.requests + requests,
+                was.retries + retries,
+                was.texts + texts,
+                was.cache_hits + hits,
+            )
+
+    @property
+    def usage(self) -> Usage:
+        """The counts now."""
+        return self._usage
+
+
+@dataclass(slots=True, kw_only=True)
+class Call(Generic[V]):
+    """What the batches of one call share.
+
+    Attributes:
+        found: Vectors by text: where the batches put what they receive.
+        progressed: When the call last received a vector.
+    """
+
+    provider: Provider
+    decode: Callable[[bytes], Answer[V]]
+    role: Role
+    patience: Patience
+    timeout: float | None
+    hold: Hold
+    meter: Meter
+    clock: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+    found: dict[str, V] = field(default_factory=dict)
+    progressed: float = float("-inf")
+
+
+def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
+    """Receive the vectors of a batch into ``call.found``.
+
+    Raises:
+        SparseEmbedError: The batch cannot be had; what was received before stays in ``call.found``.
+    """
+    request = call.provider.encode(batch.texts, call.role)
+    error: SparseEmbedError | None = None
+    started = call.clock()
+    first_permit: float | None = None
+    sent = failures = 0
+    while True:
+        yield PERMIT
+        # Waiting in line behind the encoder's other requests is not the provider's failure: it counts from here.
+        first_permit = call.clock() if first_permit is None else first_permit
+        waited_until = float("-inf")
+        while (until := call.hold.until) > max(waited_until, call.clock()):
+            _check_deadline(call, first_permit, until, error, batch)
+            yield Sleep(until - call.clock())
+            waited_until = until
+        left = _check_deadline(call, first_permit, call.clock(), error, batch)
+        call.meter.add(requests=1, retries=int(sent > 0))
+        outcome = yield Send(request, left if call.timeout is None else min(call.timeout, left))
+        sent += 1
+        if isinstance(outcome, Reply) and outcome.status == 413 and len(batch.texts) > 1:
+            for half in batch.halves():
+                yield from embed(call, half)
+            return batch
+        result = _judge(call, batch, outcome)
+        if isinstance(result, Answer):
+            call.found.update(zip(batch.texts, result.vectors, strict=True))
+            call.progressed = call.clock()
+            call.meter.add(total_tokens=result.total_tokens, texts=len(batch.texts))
+            return batch
+        error, worth_retrying = result
+        error.provider = call.provider.name
+        error.texts = batch.span
+        error.attempts = sent
+        error.elapsed = call.clock() - started
+        limited = isinstance(error, RateLimitError)
+        if call.patience.counts_rate_limits or not limited:
+            failures += 1
+        if not worth_retrying or failures > call.patience.max_retries:
+            raise error
+        if error.retry_after:
+            wait = error.retry_after * (1 + UPWARD_JITTER * call.random())
+        else:
+            wait = backoff(sent, call.random())
+        again = call.clock() + wait
+        _check_deadline(call, first_permit, again, error, batch)
+        if limited:
+            call.hold.extend(again)
+        else:
+            yield Sleep(wait)
+
+
+def _check_deadline(
+    call: Call[V], first_permit: float, then: float, error: SparseEmbedError | None, batch: Batch
+) -> float:
+    """Seconds that will be left of the deadline at `then`; raises now when there will be none."""
+    left = max(first_permit, call.progressed) + call.patience.deadline - then
+    if left > 0:
+        return left
+    if error is not None:
+        raise error
+    raise RateLimitError(
+        f"{call.provider.title} limits the rate, and the pause it asked for outlasts the deadline of this call",
+        provider=call.provider.name,
+        status=429,
+        retry_after=then - call.clock(),
+        texts=batch.span,
+    )
+
+
+def _judge(call: Call[V], batch: Batch, outcome: Outcome | None) -> Answer[V] | tuple[SparseEmbedError, bool]:
+    """A checked answer, or an error and whether sending again may help."""
+    title = call.provider.title
+    if isinstance(outcome, Fault):
+        if outcome.kind == "timeout":
+            return APITimeoutError(f"{title} did not answer: {outcome.message}"), True
+        return APIConnectionError(f"no complete answer from {title}: {outcome.message}"), True
+    assert outcome is not None  # noqa: S101  # a driver answers every Send
+    trace = request_id(outcome.headers)
+    if outcome.status != 200:
+        message, code = read_error(outcome)
+        retry_after = parse_retry_after(outcome.headers)
+        error = error_for_status(outcome.status)(
+            f"{title} answered {outcome.status}: {message or SILENT.get(outcome.status // 100, 'no message')}",
+            status=outcome.status,
+            code=code,
+            request_id=trace,
+            retry_after=retry_after,
+        )
+        return error, (
+            outcome.status in RETRIED_STATUSES
+            and (retry_after or 0.0) <= LONGEST_RETRY_AFTER
+            and not (outcome.status == 429 and call.provider.waiting_is_useless(message))
+        )
+    try:
+        answer = call.decode(outcome.content)
+        if len(answer.vectors) == len(batch.texts):
+            return answer
+        raise InvalidResponseError(f"{len(answer.vectors)} vectors for {len(batch.texts)} texts")
+    except (Undecodable, InvalidResponseError) as problem:
+        detail = problem.message if isinstance(problem, InvalidResponseError) else str(problem)
+        # Cut-off JSON may arrive whole the next time; a well-formed wrong answer would only be billed again.
+        invalid = InvalidResponseError(f"{title}: {detail}", status=200, request_id=trace)
+        return invalid, isinstance(problem, Undecodable)
