@@ -431,6 +431,7 @@ def test_one_model_is_described_as_pinecone_describes_it(server, stand_in):
     llama = stand_in.get("/models/llama-text-embed-v2", headers=key).json()
     assert llama["default_dimension"] == 1024
     assert llama["supported_dimensions"] == [384, 512, 768, 1024, 2048]
+    assert "supported_dimensions" not in server.get("/models/local/hashing", headers=key).json()  # a range is no list
     assert_refused(server.get("/models/llama-text-embed-v2", headers=key), 404, "pinecone", "--stand-in")
     assert_refused(server.get("/models/none", headers=key), 404, "pinecone", "unknown model")
 

@@ -12,8 +12,6 @@ from starlette.requests import ClientDisconnect
 
 from sparse_embed.server import chroma_wire, pinecone_wire
 from sparse_embed.server.engines import VectorType
-from sparse_embed.server.engines.bm25 import Bm25
-from sparse_embed.server.engines.hashing import Hashing
 from sparse_embed.server.errors import CHROMA_KEY, CHROMA_MODEL, PINECONE_KEY, Refusal, error_body, wire_of
 from sparse_embed.server.models import Catalogue
 
@@ -38,7 +36,6 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI
     if api_key is not None and not api_key.strip():
         raise ValueError("api_key is blank; give a key, or None to accept every key")
     catalogue = Catalogue(stand_in=stand_in)
-    bm25, hashing = Bm25(), Hashing()
     # No OpenAPI page: the providers' own specifications describe these routes. No redirects: clients follow none.
     app = FastAPI(title="sparse-embed local provider", openapi_url=None, redirect_slashes=False)
 
@@ -68,7 +65,7 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI
         model = request.headers.get(CHROMA_MODEL)
         if not model:
             raise Refusal(400, f"no model: send the header {CHROMA_MODEL}")
-        return _json(*chroma_wire.answer(body, model, vector_type, catalogue=catalogue, bm25=bm25, hashing=hashing))
+        return _json(*chroma_wire.answer(body, model, vector_type, catalogue))
 
     @app.post("/embed_sparse")
     def embed_sparse(request: Request, body: Body) -> Response:
@@ -82,7 +79,7 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI
     def embed(request: Request, body: Body) -> Response:
         if wire_of("/embed", request.headers) == "chroma":
             return answer_chroma(request, body, "dense")
-        return _json(*pinecone_wire.answer(body, catalogue=catalogue, bm25=bm25, hashing=hashing))
+        return _json(*pinecone_wire.answer(body, catalogue))
 
     @app.get("/models", dependencies=[Depends(authenticate)])
     def models(request: Request) -> Response:
@@ -91,7 +88,7 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI
         content = pinecone_wire.list_models(
             catalogue, wire, kind=query.get("type"), vector_type=query.get("vector_type")
         )
-        return _json(content, f"{bm25.name}, {hashing.name}")
+        return _json(content, f"{catalogue.sparse.name}, {catalogue.dense.name}")
 
     @app.get("/models/{name:path}", dependencies=[Depends(authenticate)])
     def model(request: Request, name: str) -> Response:

@@ -10,8 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import to_json
 
 from sparse_embed.server.engines import Role, SparseTerms, VectorType
-from sparse_embed.server.engines.bm25 import Bm25
-from sparse_embed.server.engines.hashing import Hashing
 from sparse_embed.server.errors import Refusal, explain
 from sparse_embed.server.models import Catalogue
 
@@ -61,18 +59,14 @@ def read(body: bytes) -> EmbedRequestBody:
     return request
 
 
-def answer(
-    body: bytes, model_name: str, vector_type: VectorType, *, catalogue: Catalogue, bm25: Bm25, hashing: Hashing
-) -> tuple[bytes, str]:
+def answer(body: bytes, model_name: str, vector_type: VectorType, catalogue: Catalogue) -> tuple[bytes, str]:
     """Return the JSON of an answer and the name of the engine that made it.
 
     Args:
         body: The request's body.
         model_name: Its model header.
         vector_type: What the endpoint is for.
-        catalogue: The models that are there.
-        bm25: Engine for sparse models.
-        hashing: Engine for dense models.
+        catalogue: The models and engines that are there.
 
     Raises:
         Refusal: 400, 413, or 501 for a model that cannot do this here.
@@ -82,11 +76,11 @@ def answer(
     role = model.role or request.role
     embeddings: list[Any]
     if vector_type == "sparse":
-        sparse = bm25.embed(request.texts, role)
+        sparse = catalogue.sparse.embed(request.texts, role)
         labelled = bool(request.fetch_labels or request.fetch_tokens)
         embeddings, num_tokens = [_sparse_item(terms, labelled) for terms in sparse.vectors], sparse.num_tokens
     else:
-        embeddings, num_tokens = hashing.embed(request.texts, role, dimension=model.dimension or 0)
+        embeddings, num_tokens = catalogue.dense.embed(request.texts, role, dimension=model.dimension)
     return to_json({"embeddings": embeddings, "num_tokens": num_tokens}), model.engine
 
 

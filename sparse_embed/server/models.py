@@ -4,10 +4,10 @@ Decides what an id stands for and describes it as Pinecone's ``GET /models`` doe
 Facts on the providers' models: their documentation, read 2026-11.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sparse_embed.server.engines import Role, VectorType, bm25, hashing
+from sparse_embed.server.engines import DenseEngine, Role, SparseEngine, VectorType, bm25, hashing
 from sparse_embed.server.errors import Refusal, Wire, clip
 
 PINECONE_MAX_INPUTS = 96
@@ -85,8 +85,8 @@ class Model:
         vector_type: What it gives.
         description: One sentence.
         official: Whether it is a provider's own model, of which there are no weights here.
-        dimension: Length of its dense vectors, None for sparse.
-        dimensions: Other lengths it can give; empty when it has one only.
+        dimension: Length of its dense vectors, 0 for sparse.
+        dimensions: All lengths it can give; empty when it has one only.
         max_tokens: Longest text it reads, in its own tokens; None for no limit.
         parameters: What Pinecone's ``parameters`` may hold.
         role: The one role it is made for, None when the request says.
@@ -97,7 +97,7 @@ class Model:
     vector_type: VectorType
     description: str
     official: bool = True
-    dimension: int | None = None
+    dimension: int = 0
     dimensions: tuple[int, ...] = ()
     max_tokens: int | None = None
     parameters: tuple[Parameter, ...] = ()
@@ -125,15 +125,17 @@ class Model:
         }
         if self.max_tokens is not None:
             described["max_sequence_length"] = self.max_tokens
-        if self.dimension is not None:
+        if self.dimension:
             described["default_dimension"] = self.dimension
-            described["supported_dimensions"] = sorted({self.dimension, *self.dimensions})
+            if not any(parameter.within for parameter in self.parameters):  # a range is not a list
+                described["supported_dimensions"] = list(self.dimensions or [self.dimension])
         return described
 
 
 _BOTH: frozenset[Wire] = frozenset({"chroma", "pinecone"})
 _CHROMA: frozenset[Wire] = frozenset({"chroma"})
 _PINECONE: frozenset[Wire] = frozenset({"pinecone"})
+_LLAMA_DIMENSIONS = (384, 512, 768, 1024, 2048)
 
 MODELS = (
     Model(
@@ -186,12 +188,12 @@ MODELS = (
         "dense",
         "Multilingual dense embeddings of several lengths.",
         dimension=1024,
-        dimensions=(384, 512, 768, 2048),
+        dimensions=_LLAMA_DIMENSIONS,
         max_tokens=2048,
         parameters=(
             _INPUT_TYPE,
             _TRUNCATE_BOTH_ENDS,
-            Parameter("dimension", int, (384, 512, 768, 1024, 2048), default=1024),
+            Parameter("dimension", int, _LLAMA_DIMENSIONS, default=1024),
         ),
     ),
 )
@@ -199,13 +201,17 @@ MODELS = (
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The models that one server answers for.
+    """The models that one server answers for, and the engines that answer.
 
     Attributes:
         stand_in: Whether the engines answer for the providers' own models too.
+        sparse: Engine of every sparse model.
+        dense: Engine of every dense model.
     """
 
     stand_in: bool = False
+    sparse: SparseEngine = field(default_factory=bm25.Bm25)
+    dense: DenseEngine = field(default_factory=hashing.Hashing)
 
     def served(self, wire: Wire) -> list[Model]:
         """Return the models that a client of this wire can use."""

@@ -5,14 +5,12 @@ transport to ``app``. The local engines read whole texts: `truncate` and `max_to
 change nothing.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import to_json
 
 from sparse_embed.server.engines import Role, SparseTerms
-from sparse_embed.server.engines.bm25 import Bm25
-from sparse_embed.server.engines.hashing import Hashing
 from sparse_embed.server.errors import Refusal, Wire, clip, explain
 from sparse_embed.server.models import PINECONE_MAX_INPUTS, Catalogue, Model
 
@@ -51,14 +49,12 @@ def check_parameters(model: Model, parameters: dict[str, JsonValue]) -> None:
             raise Refusal(400, f"parameters.{parameter.name} is required: {', '.join(map(str, parameter.allowed))}")
 
 
-def answer(body: bytes, *, catalogue: Catalogue, bm25: Bm25, hashing: Hashing) -> tuple[bytes, str]:
+def answer(body: bytes, catalogue: Catalogue) -> tuple[bytes, str]:
     """Return the JSON of an answer and the name of the engine that made it.
 
     Args:
         body: The request's body.
-        catalogue: The models that are there.
-        bm25: Engine for sparse models.
-        hashing: Engine for dense models.
+        catalogue: The models and engines that are there.
 
     Raises:
         Refusal: 400, or 404 for a model that is not here.
@@ -76,13 +72,12 @@ def answer(body: bytes, *, catalogue: Catalogue, bm25: Bm25, hashing: Hashing) -
     role: Role = "query" if request.parameters["input_type"] == "query" else "document"
     data: list[dict[str, object]]
     if model.vector_type == "sparse":
-        sparse = bm25.embed(texts, role)
+        sparse = catalogue.sparse.embed(texts, role)
         with_tokens = bool(request.parameters.get("return_tokens", False))
         data, num_tokens = [_sparse_item(terms, with_tokens) for terms in sparse.vectors], sparse.num_tokens
     else:
-        dimension = request.parameters.get("dimension", model.dimension)
-        assert isinstance(dimension, int)  # noqa: S101  # checked above, and every dense model has one
-        dense = hashing.embed(texts, role, dimension=dimension)
+        dimension = cast("int", request.parameters.get("dimension", model.dimension))  # checked above
+        dense = catalogue.dense.embed(texts, role, dimension=dimension)
         data, num_tokens = [{"vector_type": "dense", "values": values} for values in dense.vectors], dense.num_tokens
     answered = {"model": model.name, "vector_type": model.vector_type, "data": data}
     return to_json(answered | {"usage": {"total_tokens": num_tokens}}), model.engine
