@@ -137,8 +137,8 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             yield Sleep(until - call.clock())
             waited_until = until
         left = _check_deadline(call, first_permit, call.clock(), error, batch)
-        call.meter.add(requests=1, retries=int(sent > 0))
         outcome = yield Send(request, left if call.timeout is None else min(call.timeout, left))
+        call.meter.add(requests=1, retries=int(sent > 0))
         sent += 1
         if isinstance(outcome, Reply) and outcome.status == 413 and len(batch.texts) > 1:
             for half in batch.halves():

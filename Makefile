@@ -1,0 +1,74 @@
+# The single entry: people, pre-commit and CI call the same targets.
+PYTHON ?= python3
+BIN := .venv/bin
+UV_PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python
+CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 clean
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+
+.venv/.demo: $(BIN)/uv pyproject.toml
+	$(UV_PIP) -e '.[all]'
+	@touch $@
+
+.venv/.dev: $(BIN)/uv pyproject.toml
+	$(UV_PIP) -e '.[dev]'
+	@touch $@
+
+setup: .venv/.dev ## Build the development environment in .venv
+
+format: .venv/.dev ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lint: .venv/.dev ## Style, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/.dev ## mypy (strict) over the code, mypy and pyright over uses of the public API
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+test: .venv/.dev ## All tests that need no environment of their own
+	$(PYTEST) -n 2
+
+cov: .venv/.dev ## Branch coverage of the core
+	$(PYTEST) -n 2 --cov --cov-report=term-missing
+
+demo: .venv/.demo ## Hybrid search over real text through both frameworks, against the local provider
+	$(BIN)/sparse-embed demo
+
+docs: .venv/.dev ## Run every snippet of README.md and docs/
+	$(PYTEST) tests/test_docs.py
+
+bench: .venv/.dev ## Measure against peers; results go to benchmarks/results
+	$(BIN)/python benchmarks/run.py
+
+wheel: .venv/.dev ## Build the wheel and run the core's tests against it, not against the checkout
+	rm -rf dist .venv-wheel
+	$(BIN)/uv build --quiet
+	$(PYTHON) -m venv .venv-wheel
+	$(BIN)/uv pip install --quiet --python .venv-wheel/bin/python "$$(ls dist/*.whl)"
+	cd dist && ../.venv-wheel/bin/python -W error -c "import sparse_embed, sys; assert not {'langchain_core', 'llama_index', 'numpy'} & sys.modules.keys(); print(sparse_embed.__file__)"
+
+lowest: $(BIN)/uv ## Tests with the lowest versions that pyproject.toml allows
+	$(PYTHON) -m venv .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	.venv-lowest/bin/python -m pytest -n 2
+
+pinecone10: $(BIN)/uv ## The pinecone SDK 10 against the local provider (its own environment: langchain-pinecone refuses 8 and later)
+	$(PYTHON) -m venv .venv-pinecone10
+	$(BIN)/uv pip install --quiet --python .venv-pinecone10/bin/python -e '.[server]' 'pinecone[asyncio]>=10,<11' pytest pytest-asyncio
+	.venv-pinecone10/bin/python -m pytest tests/official
+
+clean: ## Remove environments and caches
+	rm -rf .venv .venv-* dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

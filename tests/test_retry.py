@@ -1,0 +1,230 @@
+"""When a request is sent again, and after how long: pure decisions, in virtual time."""
+
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparse_embed import APIConnectionError, RateLimitError, ServerError, SparseEmbedError
+from sparse_embed.providers import make_provider
+from sparse_embed.providers.base import Reply
+from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
+from sparse_embed.transport.flow import Call, Fault, Meter, Outcome, Permit, Send, Sleep, embed
+from sparse_embed.transport.retry import Hold, backoff, parse_retry_after, patience
+
+NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": format_datetime(NOW.replace(minute=1), usegmt=True)}, 60.0),
+        ({"retry-after": "Fri, 20 Nov 2026 11:59:00 GMT"}, 0.0),
+        ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after-ms": "", "retry-after": "2"}, 2.0),
+    ],
+)
+def test_retry_after_is_read_as_milliseconds_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
+    assert parse_retry_after(headers, NOW) == seconds
+
+
+@given(st.text())
+def test_no_retry_after_header_can_break_the_client(raw: str) -> None:
+    seconds = parse_retry_after({"retry-after": raw}, NOW)
+    assert seconds is None or seconds >= 0
+
+
+@given(failures=st.integers(1, 10_000), random=st.floats(0, 1, exclude_max=True))
+def test_backoff_has_full_jitter_and_a_cap(failures: int, random: float) -> None:
+    assert 0 <= backoff(failures, random) < min(30.0, 0.5 * 2 ** min(failures - 1, 10))
+
+
+@given(count=st.integers(0, 1000), size=st.integers(1, 100))
+def test_batches_are_even_within_the_limit_and_keep_order(count: int, size: int) -> None:
+    texts = {f"text {at}": at * 3 for at in range(count)}
+    batches = list(even_batches(texts, size))
+    assert [text for batch in batches for text in batch.texts] == list(texts)
+    assert [at for batch in batches for at in batch.positions] == list(texts.values())
+    sizes = [len(batch.texts) for batch in batches]
+    assert len(sizes) == -(-count // size)
+    assert not sizes or max(sizes) <= size
+    assert not sizes or max(sizes) - min(sizes) <= 1
+
+
+@given(items=st.lists(st.integers(), max_size=50), size=st.integers(1, 10))
+async def test_chunks_lose_nothing_from_lists_iterators_and_async_iterators(items: list[int], size: int) -> None:
+    async def source() -> Any:
+        for item in items:
+            yield item
+
+    expected = [items[at : at + size] for at in range(0, len(items), size)]
+    assert list(chunks(items, size)) == expected
+    assert [chunk async for chunk in achunks(iter(items), size)] == expected
+    assert [chunk async for chunk in achunks(source(), size)] == expected
+
+
+class VirtualTime:
+    """Drives one flow; nothing waits."""
+
+    def __init__(self, outcomes: list[Outcome], seconds_a_request: float = 0.0) -> None:
+        self.now = 1000.0
+        self.outcomes = iter(outcomes)
+        self.sent_at: list[float] = []
+        self.timeouts: list[float | None] = []
+        self.permits = 0
+        self.seconds_a_request = seconds_a_request
+
+    def drive(self, call: Call[Any], batch: Batch) -> None:
+        flow = embed(call, batch)
+        outcome: Outcome | None = None
+        try:
+            while True:
+                effect = flow.send(outcome)
+                outcome = None
+                match effect:
+                    case Permit():
+                        self.permits += 1
+                    case Sleep(seconds):
+                        assert seconds >= 0
+                        self.now += seconds
+                    case Send():
+                        assert self.permits == len(self.sent_at) + 1, "every request needs a permit of its own"
+                        self.sent_at.append(self.now)
+                        self.timeouts.append(effect.timeout)
+                        self.now += self.seconds_a_request
+                        outcome = next(self.outcomes)
+        except StopIteration:
+            return
+
+
+def _call(time: VirtualTime, role: Any = "document", random: float = 0.5, hold: Hold | None = None) -> Call[Any]:
+    provider = make_provider("chroma", "sparse", None, False, {})
+    return Call(
+        provider=provider,
+        decode=provider.decode_sparse,
+        role=role,
+        patience=patience(role, None, None),
+        timeout=60.0,
+        hold=hold or Hold(),
+        meter=Meter(),
+        clock=lambda: time.now,
+        random=lambda: random,
+    )
+
+
+BATCH = Batch(["one"], [0])
+GOOD = Reply(200, {}, b'{"embeddings":[{"indices":[1],"values":[2.0]}],"num_tokens":1}')
+LIMITED = Reply(429, {}, b'{"error":"slow down"}')
+BROKEN = Reply(503, {}, b'{"error":"busy"}')
+RESET = Fault("connection", "reset")
+
+outcomes = st.lists(
+    st.one_of(
+        st.sampled_from([LIMITED, BROKEN, RESET, Fault("timeout", "stalled"), Reply(200, {}, b"{")]),
+        st.builds(
+            lambda status, after: Reply(status, {"retry-after": str(after)}, b""),
+            st.sampled_from([429, 503]),
+            st.floats(0, 200),
+        ),
+    ),
+    max_size=60,
+)
+
+
+@given(
+    faults=outcomes, role=st.sampled_from(["document", "query"]), random=st.floats(0, 0.999), took=st.floats(0.01, 70)
+)
+def test_a_call_ends_within_its_count_and_its_deadline(
+    faults: list[Outcome], role: Any, random: float, took: float
+) -> None:
+    time = VirtualTime([*faults, *[GOOD] * 10], took)
+    call = _call(time, role, random)
+    try:
+        time.drive(call, BATCH)
+    except SparseEmbedError as error:
+        assert error.attempts == len(time.sent_at) >= 1
+        assert not call.found
+    else:
+        assert call.found["one"].indices == [1]
+    limits = call.patience
+    assert time.sent_at[-1] - time.sent_at[0] <= limits.deadline
+    assert all(timeout is not None and 0 < timeout <= 60 for timeout in time.timeouts)
+    answered = faults[: len(time.sent_at)]
+    counted = [at for at in answered if role == "query" or not (isinstance(at, Reply) and at.status == 429)]
+    assert len(counted) <= limits.max_retries + 1
+    assert call.meter.usage.requests == len(time.sent_at)
+    assert call.meter.usage.retries == len(time.sent_at) - 1
+
+
+def test_documents_outlast_a_quota_window_of_a_minute_that_would_exhaust_a_count() -> None:
+    time = VirtualTime([LIMITED] * 12 + [GOOD])
+    time.drive(_call(time, random=0.2), BATCH)
+    assert len(time.sent_at) == 13
+
+
+def test_a_query_gives_up_after_two_retries() -> None:
+    time = VirtualTime([LIMITED] * 3)
+    with pytest.raises(RateLimitError) as caught:
+        time.drive(_call(time, "query"), BATCH)
+    assert caught.value.attempts == 3
+
+
+def test_a_pause_that_outlasts_the_deadline_fails_at_once_and_says_how_long_it_is() -> None:
+    time = VirtualTime([Reply(429, {"retry-after": "100"}, b"")])
+    with pytest.raises(RateLimitError) as caught:
+        time.drive(_call(time, "query"), BATCH)
+    assert caught.value.retry_after == 100
+    assert time.now == 1000.0
+
+    hold = Hold()
+    hold.extend(1090.0)
+    with pytest.raises(RateLimitError, match="outlasts the deadline") as held:
+        time.drive(_call(time, "query", hold=hold), BATCH)
+    assert held.value.retry_after == 90
+    assert len(time.sent_at) == 1, "the held call sent nothing"
+
+
+def test_a_pause_stops_every_call_and_may_be_extended_while_they_wait() -> None:
+    hold = Hold()
+    hold.extend(1005.0)
+    time = VirtualTime([GOOD])
+    flow = embed(_call(time, hold=hold), BATCH)
+    assert isinstance(next(flow), Permit)
+    assert flow.send(None) == Sleep(5.0)
+    time.now = 1005.0
+    hold.extend(1007.0)
+    assert flow.send(None) == Sleep(2.0)
+    time.now = 1007.0
+    assert isinstance(flow.send(None), Send)
+
+
+def test_progress_of_one_batch_moves_the_deadline_of_its_siblings() -> None:
+    time = VirtualTime([BROKEN, GOOD])
+    call = _call(time)
+    flow = embed(call, BATCH)
+    next(flow)
+    assert isinstance(flow.send(None), Send)
+    time.now += 179
+    call.progressed = time.now
+    assert isinstance(flow.send(BROKEN), Sleep), "180 s from the start would be over"
+
+
+def test_retries_of_server_errors_are_counted() -> None:
+    time = VirtualTime([BROKEN] * 7)
+    with pytest.raises(ServerError, match="busy") as caught:
+        time.drive(_call(time), BATCH)
+    assert caught.value.attempts == 7
+    time = VirtualTime([RESET] * 7)
+    with pytest.raises(APIConnectionError):
+        time.drive(_call(time), BATCH)

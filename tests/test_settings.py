@@ -1,0 +1,194 @@
+"""Where a key may go, which settings are refused, and what is decided before any request."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder
+from sparse_embed.testing import fake_clients
+
+ENCODERS = [SparseEncoder, DenseEncoder]
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CHROMA_API_KEY", "CHROMA_EMBED_URL", "PINECONE_API_KEY", "PINECONE_CONTROLLER_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"provider": "cohere"}, "unknown provider 'cohere': choose one of chroma, pinecone"),
+        ({"provider": None}, "unknown provider None"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
+        ({"batch_size": True}, "batch_size"),
+        ({"max_concurrency": 0}, "max_concurrency"),
+        ({"max_retries": -1}, "max_retries"),
+        ({"deadline": 0}, "deadline must be a positive number of seconds"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"timeout": "60"}, "timeout"),
+        ({"api_key": ""}, "api_key is empty"),
+        ({"api_key": "two words"}, "api_key holds characters"),
+        ({"api_key": "new\nline"}, "api_key holds characters"),
+        ({"api_key": "schlüssel"}, "api_key holds characters"),
+        ({"model": ""}, "model must be a model's id"),
+        ({"model": "x\r\nx-evil: 1"}, "model must be a model's id"),
+        ({"base_url": "http://example.com"}, "would send the key in the clear"),
+        ({"base_url": "ftp://example.com"}, "must look like https"),
+        ({"base_url": "https://user:pass@example.com"}, "must hold no user"),
+        ({"base_url": "https://example.com?x=1"}, "must hold no user"),
+        ({"base_url": "https://evil.example\\@api.pinecone.io"}, "must look like"),
+        ({"base_url": "https://"}, "must look like"),
+        ({"base_url": "https://example.com:port"}, "is not a URL"),
+        ({"dimensions": 5}, r"Pinecone has no option 'dimensions' \(did you mean dimension\?\)"),
+        ({"task": "x"}, "Pinecone has no option 'task'"),
+        ({"parameters": {"input_type": "query"}}, "must not hold input_type"),
+        ({"provider": "chroma", "task": "a", "instructions": "b"}, "either task or instructions"),
+    ],
+)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_setting_that_cannot_work_is_refused_when_it_is_given(
+    encoder: Callable[..., Any], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        encoder(**{"provider": "pinecone", "api_key": "k"} | arguments)
+    assert isinstance(caught.value, ValueError)
+    key = arguments.get("api_key")
+    assert not key or key not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(("provider", "limit"), [("chroma", 100), ("pinecone", 96)])
+def test_a_batch_size_over_the_limit_is_lowered_with_a_warning(
+    encoder: Callable[..., Any], provider: str, limit: int
+) -> None:
+    with pytest.warns(UserWarning, match=f"limit: {limit} is used"):
+        lowered = encoder(provider, batch_size=1000, api_key="k", **fake_clients())
+    texts = [f"text {at}" for at in range(limit + 1)]
+    assert len(lowered.embed_documents(texts)) == limit + 1
+    assert lowered.usage.requests == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder(provider, batch_size=limit)
+
+
+BAD_INPUTS = [
+    ("one text", "a list of texts is needed, not str"),
+    (b"one text", "a list of texts is needed, not bytes"),
+    (None, "a list of texts is needed, not NoneType"),
+    (7, "a list of texts is needed, not int"),
+    (["fine", None], "text 1 is NoneType, not str"),
+    (["fine", "fine", b"bytes"], "text 2 is bytes, not str"),
+    (["fine", ["nested"]], "text 1 is list, not str"),
+    (["fine", "half \ud83d pair"], "text 1 holds half a surrogate pair"),
+]
+
+
+@pytest.mark.parametrize(("texts", "message"), BAD_INPUTS)
+@pytest.mark.parametrize("encoder", ENCODERS)
+async def test_bad_input_is_refused_with_its_position_before_any_request(
+    encoder: Callable[..., Any], texts: Any, message: str
+) -> None:
+    made = encoder("chroma", api_key="k", **fake_clients())
+    with pytest.raises(ConfigurationError, match=message):
+        made.embed_documents(texts)
+    with pytest.raises(ConfigurationError, match=message):
+        await made.aembed_documents(texts)
+    with pytest.raises(ConfigurationError, match=message):
+        list(made.stream_documents(texts))
+    with pytest.raises(ConfigurationError, match=message):
+        [vector async for vector in made.astream_documents(texts)]
+    with pytest.raises(ConfigurationError):
+        made.embed_query(None)
+    with pytest.raises(ConfigurationError):
+        await made.aembed_query(["query"])
+    assert made.usage.requests == 0
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+async def test_no_texts_need_no_request_and_no_key(encoder: Callable[..., Any]) -> None:
+    made = encoder("chroma")
+    assert made.embed_documents([]) == await made.aembed_documents([]) == list(made.stream_documents([])) == []
+
+
+async def test_a_blank_text_has_an_empty_sparse_vector_and_no_dense_one() -> None:
+    sparse = SparseEncoder("chroma")
+    for vectors in (sparse.embed_documents(["", " \n"]), await sparse.aembed_documents(["", " \n"])):
+        assert [vector.nnz for vector in vectors] == [0, 0]
+    assert sparse.embed_query("\t").nnz == (await sparse.aembed_query("")).nnz == 0
+    dense = DenseEncoder("chroma", api_key="k", **fake_clients())
+    with pytest.raises(ConfigurationError, match="text 1 is blank"):
+        dense.embed_documents(["fine", " "])
+    with pytest.raises(ConfigurationError, match="text 0 is blank"):
+        await dense.aembed_query("")
+    assert dense.usage.requests == 0
+
+
+async def test_repeated_texts_are_sent_once_and_do_not_share_a_dense_list() -> None:
+    dense = DenseEncoder("pinecone", api_key="k", **fake_clients())
+    vectors = dense.embed_documents(["a", "b", "a"])
+    assert vectors[0] == vectors[2]
+    assert vectors[0] is not vectors[2]
+    assert (dense.usage.texts, dense.usage.requests) == (2, 1)
+
+
+class TestKeys:
+    """A key from the environment goes home, to the host of the provider's variable, and to loopback. Nowhere else."""
+
+    def test_without_any_key_the_error_names_the_variable(self) -> None:
+        for provider, variable in (("chroma", "CHROMA_API_KEY"), ("pinecone", "PINECONE_API_KEY")):
+            with pytest.raises(ConfigurationError, match=f"set {variable} or pass api_key="):
+                SparseEncoder(provider, **fake_clients()).embed_query("q")
+
+    def test_the_environment_is_read_when_sending(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        encoder = SparseEncoder("pinecone", **fake_clients())
+        monkeypatch.setenv("PINECONE_API_KEY", "from-environment\n")
+        assert encoder.embed_query("q").nnz == 1
+
+    @pytest.mark.parametrize("base_url", [None, "http://127.0.0.1:9", "http://localhost:9", "http://[::1]:9/path"])
+    def test_an_environment_key_goes_home_and_to_loopback(
+        self, monkeypatch: pytest.MonkeyPatch, base_url: str | None
+    ) -> None:
+        monkeypatch.setenv("CHROMA_API_KEY", "k")
+        assert SparseEncoder("chroma", base_url=base_url, **fake_clients()).embed_query("q").nnz == 1
+
+    @pytest.mark.parametrize(
+        "base_url", ["https://evil.example", "https://api.pinecone.io.evil.example", "https://1.1.1.1"]
+    )
+    def test_an_environment_key_goes_to_no_other_host(self, monkeypatch: pytest.MonkeyPatch, base_url: str) -> None:
+        monkeypatch.setenv("PINECONE_API_KEY", "topsecret")
+        encoder = SparseEncoder("pinecone", base_url=base_url, **fake_clients())
+        with pytest.raises(ConfigurationError, match="is not sent to") as caught:
+            encoder.embed_query("q")
+        assert "topsecret" not in str(caught.value)
+        assert encoder.usage.requests == 0
+        explicit = SparseEncoder("pinecone", base_url=base_url, api_key="topsecret", **fake_clients())
+        assert explicit.embed_query("q").nnz == 1
+
+    def test_the_providers_variable_vouches_for_its_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PINECONE_API_KEY", "k")
+        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", "gateway.example")
+        assert SparseEncoder("pinecone", **fake_clients()).embed_query("q").nnz == 1
+        assert SparseEncoder("pinecone", base_url="https://gateway.example/v1", **fake_clients()).embed_query("q").nnz
+        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", "http://gateway.example")
+        with pytest.raises(ConfigurationError, match="in the clear"):
+            SparseEncoder("pinecone", **fake_clients()).embed_query("q")
+
+    def test_a_loaded_config_cannot_send_the_environments_key_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHROMA_API_KEY", "k")
+        encoder = SparseEncoder.from_config({"provider": "chroma", "base_url": "https://evil.example"})
+        with pytest.raises(ConfigurationError, match="is not sent to evil.example"):
+            encoder.embed_query("q")
+
+
+def test_from_config_takes_a_string_or_a_mapping() -> None:
+    assert SparseEncoder.from_config("chroma").model == "prithivida/Splade_PP_en_v1"
+    assert DenseEncoder.from_config("pinecone:multilingual-e5-large").model == "multilingual-e5-large"
+    assert SparseEncoder.from_config({"provider": "pinecone", "max_retries": 3}).model == "pinecone-sparse-english-v0"
+    with pytest.raises(ConfigurationError, match="names no provider"):
+        SparseEncoder.from_config({"model": "x"})
+    with pytest.raises(ConfigurationError, match="unknown provider 'openai'"):
+        SparseEncoder.from_config("openai:ada")
