@@ -4,7 +4,7 @@ Decides which inputs are texts and which of them need a request: repeated ones a
 again by its text. Leaves the requests to ``transport``.
 """
 
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -35,6 +35,12 @@ class Chunk(Generic[V]):
     def vectors(self) -> list[V]:
         """One vector a text, in order; repeated texts share one."""
         return [self.call.found[text] for text in self.texts]
+
+    def newly_received(self) -> dict[str, V]:
+        """What came from the provider since the last time, by text."""
+        received = self.call.received
+        texts = [received.popleft() for _ in range(len(received))]
+        return {text: self.call.found[text] for text in texts}
 
     def partial(self) -> dict[int, V]:
         """What is found so far, by position."""
@@ -73,11 +79,16 @@ def check_text(text: str, position: int) -> None:
 
 
 @contextmanager
-def keeping(chunks: Iterable[Chunk[V]]) -> Iterator[None]:
-    """Hand what was received to whoever catches the error: it has been paid for."""
+def keeping(chunks: Iterable[Chunk[V]], remember: Callable[[Chunk[V]], None]) -> Iterator[None]:
+    """However a call ends, lose nothing that was received: it has been paid for.
+
+    It goes into the cache, and onto the error for whoever catches it.
+    """
     try:
         yield
-    except SparseEmbedError as error:
+    except BaseException as error:
         for chunk in chunks:
-            error.partial |= chunk.partial()
+            remember(chunk)
+            if isinstance(error, SparseEmbedError):
+                error.partial |= chunk.partial()
         raise

@@ -4,6 +4,8 @@ Decides what a call is: which texts are sent, and how vectors find their way bac
 sending and retrying to ``transport``, and the wire to ``providers``.
 """
 
+import asyncio
+import os
 import threading
 import warnings
 from abc import ABC, abstractmethod
@@ -25,6 +27,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, Self, TypedDict, Type
 
 from pydantic import SecretStr
 
+from sparse_embed.cache import Asked, ByteStore, Cache, open_cache
 from sparse_embed.calls import Chunk, check_text, keeping, listed, refuse_bare_text
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.providers import make_provider
@@ -80,6 +83,7 @@ class _Encoder(ABC, Generic[V]):
         max_retries: int | None = None,
         deadline: float | None = None,
         timeout: float | None = 60.0,
+        cache: int | str | os.PathLike[str] | ByteStore | None = None,
         rate_limiter: RateLimiter | None = None,
         return_tokens: bool = False,
         default_headers: Mapping[str, str] | None = None,
@@ -96,16 +100,18 @@ class _Encoder(ABC, Generic[V]):
             model: The provider's model id. The default is the provider's usual model of this kind, and will not change.
             api_key: The key. Without it, CHROMA_API_KEY or PINECONE_API_KEY is looked up whenever a request is sent.
             base_url: Another address; else CHROMA_EMBED_URL or PINECONE_CONTROLLER_HOST, else the provider's own. A key
-                from the environment goes only to the provider's host, to the one that the variable names, and to
-                loopback.
-            batch_size: Texts a request. Default and upper bound: the provider's limit (Chroma 100, Pinecone 96; 2026-11).
+                from the environment goes only to the provider's host, the variable's host, and loopback.
+            batch_size: Texts a request. Default and upper bound: the provider's limit (Chroma 100, Pinecone 96).
             max_concurrency: Requests in flight, over all calls on this object: so many for all threads together, and so
                 many for each event loop.
             max_retries: Sends after the first. None: 6 for documents, 2 for queries.
-            deadline: Seconds without a vector after which a call gives up. None: 180 for documents, 30 for queries. Rate
-                limits (429) count against this only for documents, and also against `max_retries` for queries.
+            deadline: Seconds without a vector after which a call gives up. None: 180 for documents, 30 for queries.
+                Rate limits (429) count against this alone for documents, and against `max_retries` too for queries.
             timeout: Seconds without progress (connecting, sending, or between two parts of the answer) after which one
                 attempt is given up; never more than what is left of the deadline. None: the deadline alone.
+            cache: Remember vectors: a number of entries to hold in memory, the path of a SQLite file, or a store with
+                LangChain's ``mget`` and ``mset`` for bytes. None: no cache; within one call, repeated texts are always
+                sent once.
             rate_limiter: Asked before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
             return_tokens: Ask for the terms behind the indices.
             default_headers: Sent with every request.
@@ -138,6 +144,7 @@ class _Encoder(ABC, Generic[V]):
             {
                 "_provider": chosen,
                 "_settings": settings,
+                "_cache": open_cache(cache),
                 "_rate_limiter": rate_limiter,
                 "_on_progress": on_progress,
                 "_own_clients": (http_client, http_async_client),
@@ -147,6 +154,7 @@ class _Encoder(ABC, Generic[V]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._provider: Provider
         self._settings: Settings
+        self._cache: Cache[Any] | None
         self._rate_limiter: RateLimiter | None
         self._on_progress: Progress | None
         self._own_clients: tuple[SyncClient | None, AsyncClient | None]
@@ -170,7 +178,7 @@ class _Encoder(ABC, Generic[V]):
         return copy
 
     def _state(self) -> dict[str, Any]:
-        names = ("_provider", "_settings", "_rate_limiter", "_on_progress", "_own_clients")
+        names = ("_provider", "_settings", "_cache", "_rate_limiter", "_on_progress", "_own_clients")
         return {name: getattr(self, name) for name in names}
 
     def __repr__(self) -> str:
@@ -223,23 +231,28 @@ class _Encoder(ABC, Generic[V]):
             SparseEmbedError: The vectors cannot be had; ``error.partial`` holds the ones received before.
         """
         chunk = self._chunk(listed(texts), "document")
+        self._recall(chunk)
         batches = list(even_batches(chunk.missing(), self._batch_size))
-        with keeping([chunk]):
+        with keeping([chunk], self._remember):
             if len(batches) == 1:
                 drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, threading.Event())
+                self._remember(chunk)
             elif batches:
                 flows = (embed(chunk.call, batch) for batch in batches)
                 with closing(self._run(flows, None, self._reporter(chunk, batches))) as results:
-                    deque(results, maxlen=0)
+                    for _ in results:
+                        self._remember(chunk)
         return self._vectors(chunk)
 
     async def aembed_documents(self, texts: Sequence[str]) -> list[V]:
         """Like `embed_documents`, on the running event loop."""
         chunk = self._chunk(listed(texts), "document")
+        await self._off_loop(self._recall, chunk)
         batches = list(even_batches(chunk.missing(), self._batch_size))
-        with keeping([chunk]):
+        with keeping([chunk], self._remember):
             if len(batches) == 1:
                 await adrive(embed(chunk.call, batches[0]), self._http, self._rate_limiter)
+                await self._off_loop(self._remember, chunk)
             elif batches:
 
                 async def flows() -> AsyncIterator[Flow[Batch]]:
@@ -248,7 +261,7 @@ class _Encoder(ABC, Generic[V]):
 
                 async with aclosing(self._arun(flows(), None, self._reporter(chunk, batches))) as results:
                     async for _ in results:
-                        pass
+                        await self._off_loop(self._remember, chunk)
         return self._vectors(chunk)
 
     def embed_query(self, text: str) -> V:
@@ -259,23 +272,27 @@ class _Encoder(ABC, Generic[V]):
             SparseEmbedError: The vector cannot be had.
         """
         chunk = self._chunk([text], "query")
+        self._recall(chunk)
         for batch in even_batches(chunk.missing(), 1):
             drive(embed(chunk.call, batch), self._http, self._rate_limiter, threading.Event())
+            self._remember(chunk)
         return chunk.call.found[text]
 
     async def aembed_query(self, text: str) -> V:
         """Like `embed_query`, on the running event loop."""
         chunk = self._chunk([text], "query")
+        await self._off_loop(self._recall, chunk)
         for batch in even_batches(chunk.missing(), 1):
             await adrive(embed(chunk.call, batch), self._http, self._rate_limiter)
+            await self._off_loop(self._remember, chunk)
         return chunk.call.found[text]
 
     def stream_documents(self, texts: Iterable[str]) -> Iterator[V]:
         """Vectors of documents, one a text, in order, in bounded memory.
 
-        Texts are read in the consumer's thread, some requests ahead of it and no further. Leaving the loop early stops
-        everything. When `texts` itself fails, or holds something that is no text, all vectors of the texts before it are
-        given out first.
+        Texts are read in the consumer's thread, some requests ahead of it and no further. Leaving the loop early
+        stops everything. When `texts` itself fails, or holds something that is no text, all vectors of the texts
+        before it are given out first.
 
         Raises:
             ConfigurationError: Bad input or settings.
@@ -294,12 +311,13 @@ class _Encoder(ABC, Generic[V]):
             for part in chunks(texts, self._batch_size):
                 waiting.append(self._chunk(part, "document", start))
                 start += len(part)
+                self._recall(waiting[-1])
                 yield self._embed_chunk(waiting[-1])
 
         ahead = STREAM_AHEAD * self._settings.max_concurrency
-        with keeping(waiting), closing(self._run(flows(), ahead, report)) as results:
+        with keeping(waiting, self._remember), closing(self._run(flows(), ahead, report)) as results:
             for chunk in results:
-                waiting.popleft()
+                self._remember(waiting.popleft())
                 yield from self._vectors(chunk)
 
     def astream_documents(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[V]:
@@ -316,13 +334,14 @@ class _Encoder(ABC, Generic[V]):
             async for part in achunks(texts, self._batch_size):
                 waiting.append(self._chunk(part, "document", start))
                 start += len(part)
+                await self._off_loop(self._recall, waiting[-1])
                 yield self._embed_chunk(waiting[-1])
 
         ahead = STREAM_AHEAD * self._settings.max_concurrency
-        with keeping(waiting):
+        with keeping(waiting, self._remember):
             async with aclosing(self._arun(flows(), ahead, report)) as results:
                 async for chunk in results:
-                    waiting.popleft()
+                    await self._off_loop(self._remember, waiting.popleft())
                     for vector in self._vectors(chunk):
                         yield vector
 
@@ -362,6 +381,30 @@ class _Encoder(ABC, Generic[V]):
 
     def _vectors(self, chunk: Chunk[V]) -> list[V]:
         return chunk.vectors()
+
+    def _recall(self, chunk: Chunk[V]) -> None:
+        """Take from the cache what is there."""
+        if self._cache is not None and (texts := list(chunk.missing())):
+            hits = self._cache.get(self._asked(chunk.call.role), texts)
+            chunk.call.found.update(hits)
+            self._meter.add(hits=len(hits))
+
+    def _remember(self, chunk: Chunk[V]) -> None:
+        """Put into the cache what was received since the last time."""
+        if self._cache is not None and (vectors := chunk.newly_received()):
+            self._cache.put(self._asked(chunk.call.role), vectors)
+
+    async def _off_loop(self, use_cache: Callable[[Chunk[V]], None], chunk: Chunk[V]) -> None:
+        """A look into a file or a server must not stop the event loop."""
+        if self._cache is not None:
+            if self._cache.blocks:
+                await asyncio.to_thread(use_cache, chunk)
+            else:
+                use_cache(chunk)
+
+    def _asked(self, role: Role) -> Asked:
+        base_url = self._settings.base_url_for(self._provider.home)
+        return Asked(self._provider.name, base_url, role, self._provider.encode([], role))
 
     def _reporter(self, chunk: Chunk[V], batches: list[Batch]) -> Callable[[Batch], None]:
         total = len(chunk.texts)

@@ -60,6 +60,10 @@ class Settings:
         if self.api_key is not None:
             _checked_key(self.api_key.get_secret_value(), "api_key")
 
+    def base_url_for(self, home: Home) -> str:
+        """The configured address, else the one in the environment, else the provider's own."""
+        return self.base_url or os.environ.get(home.url_variable) or home.base_url
+
     def address(self, home: Home) -> Address:
         """Resolve host and key at the moment of sending, so that no loaded file decides where a key goes.
 
@@ -69,14 +73,14 @@ class Settings:
         Raises:
             ConfigurationError: There is no key, or it may not go to this host.
         """
-        from_environment = os.environ.get(home.url_variable) or home.base_url
-        base_url, host = _checked_url(self.base_url or from_environment, self.allow_insecure_http)
+        base_url, host = _checked_url(self.base_url_for(home), self.allow_insecure_http)
         if self.api_key is not None:
             return Address(base_url, _checked_key(self.api_key.get_secret_value(), "api_key"))
         key = os.environ.get(home.key_variable)
         if not key:
             raise ConfigurationError(f"no API key: set {home.key_variable} or pass api_key=")
-        trusted = {_checked_url(url, True).host for url in (home.base_url, from_environment)}
+        named = os.environ.get(home.url_variable) or home.base_url
+        trusted = {_checked_url(url, True).host for url in (home.base_url, named)}
         if host not in trusted and not _is_loopback(host):
             raise ConfigurationError(
                 f"the key in {home.key_variable} is not sent to {host}: pass api_key= explicitly, "

@@ -7,6 +7,7 @@ and errors; ``run`` drives it, once with threads and once with asyncio.
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
@@ -100,6 +101,7 @@ class Call(Generic[V]):
 
     Attributes:
         found: Vectors by text: where the batches put what they receive.
+        received: The texts of those vectors, for whoever keeps them.
         progressed: When the call last received a vector.
     """
 
@@ -113,6 +115,7 @@ class Call(Generic[V]):
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
     found: dict[str, V] = field(default_factory=dict)
+    received: deque[str] = field(default_factory=deque)
     progressed: float = float("-inf")
 
 
@@ -147,6 +150,7 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
         result = _judge(call, batch, outcome)
         if isinstance(result, Answer):
             call.found.update(zip(batch.texts, result.vectors, strict=True))
+            call.received.extend(batch.texts)
             call.progressed = call.clock()
             call.meter.add(total_tokens=result.total_tokens, texts=len(batch.texts))
             return batch

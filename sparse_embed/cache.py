@@ -1,0 +1,277 @@
+"""Vectors remembered by what was asked: provider, address, model, role, parameters and text.
+
+Decides keys, the stored form, and what a broken entry is (a miss with a warning). Leaves deciding when to look to
+``encoder``. Storage is anything with LangChain's byte-store methods ``mget`` and ``mset``; two are built in.
+"""
+
+import os
+import sqlite3
+import struct
+import threading
+import warnings
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+from sparse_embed.errors import ConfigurationError
+from sparse_embed.providers.base import DenseVector, Request
+from sparse_embed.settings import Role
+from sparse_embed.vectors import SparseVector
+
+V = TypeVar("V", SparseVector, DenseVector)
+FORM: Final = 1  # the first byte of a value; another form is a miss
+LISTS_AT: Final = 7  # after form, kind, width and count
+KEYS_A_SELECT: Final = 500  # SQLite's oldest limit on variables is 999
+
+
+class ByteStore(Protocol):
+    """The part of LangChain's ``BaseStore[str, bytes]`` that is used."""
+
+    def mget(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """One value a key, None where there is none."""
+        ...
+
+    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]], /) -> None:
+        """Store."""
+        ...
+
+
+class CacheWarning(UserWarning):
+    """The cache could not be used for something; the text is asked from the provider instead."""
+
+
+class Cache(Generic[V]):
+    """Vectors in a byte store."""
+
+    def __init__(self, store: ByteStore) -> None:
+        self._store = store
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a look may take long enough to matter to an event loop."""
+        return not isinstance(self._store, MemoryStore)
+
+    def get(self, asked: "Asked", texts: Sequence[str]) -> dict[str, V]:
+        """The vectors that are there."""
+        found: dict[str, V] = {}
+        with _no_worse_than_a_miss():
+            for text, value in zip(texts, self._store.mget([asked.key(text) for text in texts]), strict=True):
+                if value is not None:
+                    try:
+                        found[text] = cast(V, unpack(value))
+                    except ValueError as error:
+                        warnings.warn(f"a cache entry is ignored: {error}", CacheWarning, stacklevel=2)
+        return found
+
+    def put(self, asked: "Asked", vectors: Mapping[str, V]) -> None:
+        """Remember vectors."""
+        with _no_worse_than_a_miss():
+            self._store.mset([(asked.key(text), pack(vector)) for text, vector in vectors.items()])
+
+
+class Asked:
+    """All that an answer depends on but the text."""
+
+    def __init__(self, provider: str, base_url: str, role: Role, request_without_texts: Request) -> None:
+        request = request_without_texts
+        parts = (provider, base_url, role, request.path, *sorted(f"{k}: {v}" for k, v in request.headers.items()))
+        self._hash = sha256("\\n".join(parts).encode() + b"\\n" + request.body + b"\\n")
+
+    def key(self, text: str) -> str:
+        """A digest: nothing of the text can be read from it."""
+        digest = self._hash.copy()
+        digest.update(text.encode())
+        return digest.hexdigest()
+
+
+def open_cache(cache: "int | str | os.PathLike[str] | ByteStore | None") -> "Cache[Any] | None":
+    """A cache from what a user passes: None, a number of entries, the path of a SQLite file, or a byte store.
+
+    Raises:
+        ConfigurationError: It is none of these.
+    """
+    if cache is None:
+        return None
+    if isinstance(cache, int) and not isinstance(cache, bool) and cache > 0:
+        return Cache(MemoryStore(cache))
+    if isinstance(cache, str | os.PathLike):
+        return Cache(SqliteStore(cache))
+    if hasattr(cache, "mget") and hasattr(cache, "mset"):
+        return Cache(cache)
+    raise ConfigurationError(
+        f"cache must be a number of entries, a path, or a store with mget and mset, not {type(cache).__name__}"
+    )
+
+
+class MemoryStore:
+    """The most recently used entries, in this process."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: OrderedDict[str, bytes] = OrderedDict()
+        self._process = _Process()
+
+    def __reduce__(self) -> tuple[type["MemoryStore"], tuple[int]]:
+        return MemoryStore, (self._size,)
+
+    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """One value a key, None where there is none."""
+        with self._process.lock:
+            for key in keys:
+                if key in self._entries:
+                    self._entries.move_to_end(key)
+            return [self._entries.get(key) for key in keys]
+
+    def mset(self, pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Store, and forget what was not used for longest."""
+        with self._process.lock:
+            for key, value in pairs:
+                self._entries[key] = value
+                self._entries.move_to_end(key)
+            while len(self._entries) > self._size:
+                self._entries.popitem(last=False)
+
+
+class SqliteStore:
+    """A SQLite file, shared by threads and processes; a killed process leaves it whole (write-ahead log)."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._process = _Process()
+        self._connection: sqlite3.Connection | None = None
+
+    def __reduce__(self) -> "tuple[type[SqliteStore], tuple[Path]]":
+        return SqliteStore, (self._path,)
+
+    def __del__(self) -> None:
+        if self._connection is not None and self._process.is_this:
+            self._connection.close()
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        if not self._process.is_this:
+            _inherited.append(self._connection)  # SQLite: a connection must not be used, or closed, across a fork
+            self._connection = None
+        with self._process.lock:
+            if self._connection is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                connection = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False, isolation_level=None)
+                try:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                    connection.execute("PRAGMA synchronous=NORMAL")
+                    connection.execute(
+                        "CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID"
+                    )
+                except sqlite3.Error:
+                    connection.close()
+                    raise
+                self._connection = connection
+            yield self._connection
+
+    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """One value a key, None where there is none."""
+        values: dict[str, bytes] = {}
+        with self._opened() as connection:
+            for start in range(0, len(keys), KEYS_A_SELECT):
+                part = keys[start : start + KEYS_A_SELECT]
+                select = f"SELECT key, value FROM vectors WHERE key IN ({','.join('?' * len(part))})"  # noqa: S608  # only ?
+                values.update(connection.execute(select, part))
+        return [values.get(key) for key in keys]
+
+    def mset(self, pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Store, all or nothing."""
+        with self._opened() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", pairs)
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+
+_inherited: Final[list[sqlite3.Connection | None]] = []
+
+
+class _Process:
+    """A lock that is new in a forked child, where the old one may stay locked for ever."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    @property
+    def is_this(self) -> bool:
+        return self._pid == os.getpid()
+
+    @property
+    def lock(self) -> threading.Lock:
+        if not self.is_this:
+            self.__init__()  # type: ignore[misc]  # all there is to renew
+        return self._lock
+
+
+@contextmanager
+def _no_worse_than_a_miss() -> Iterator[None]:
+    """A store may fail in any way of its own; no vector is lost by it."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, CacheWarning):
+            raise
+        warnings.warn(
+            f"the cache failed and is passed over: {type(error).__name__}: {error}", CacheWarning, stacklevel=4
+        )
+
+
+def pack(vector: SparseVector | DenseVector) -> bytes:
+    """A vector as bytes: checksum, form, widths, then the lists. Values take 4 bytes each where that is exact."""
+    if isinstance(vector, SparseVector):
+        indices, values, tokens = vector.indices, vector.values, vector.tokens
+        kind = b"s" if tokens is None else b"t"
+    else:
+        indices, values, tokens = [], vector, None
+        kind = b"d"
+    width = b"f" if _exact_in_four_bytes(values) else b"d"
+    lists = f"{len(indices)}I{len(values)}{width.decode()}"
+    body = struct.pack(f"<BccI{lists}", FORM, kind, width, len(values), *indices, *values)
+    if tokens is not None:
+        body += b"".join(struct.pack("<H", len(raw)) + raw for raw in (token.encode() for token in tokens))
+    return struct.pack("<I", zlib.crc32(body)) + body
+
+
+def unpack(raw: bytes) -> SparseVector | DenseVector:
+    """The inverse of `pack`.
+
+    Raises:
+        ValueError: The bytes are damaged or of another form.
+    """
+    body = raw[4:]
+    if len(body) < LISTS_AT or struct.unpack_from("<I", raw)[0] != zlib.crc32(body) or body[0] != FORM:
+        raise ValueError("it is damaged or of another form")
+    (count,) = struct.unpack_from("<I", body, 3)
+    kind, width = chr(body[1]), chr(body[2])
+    if kind == "d":
+        return list(struct.unpack_from(f"<{count}{width}", body, LISTS_AT))
+    indices = list(struct.unpack_from(f"<{count}I", body, LISTS_AT))
+    values = list(struct.unpack_from(f"<{count}{width}", body, LISTS_AT + 4 * count))
+    if kind == "s":
+        return SparseVector(indices, values)
+    at = LISTS_AT + (4 + struct.calcsize(width)) * count
+    tokens = []
+    for _ in range(count):
+        (length,) = struct.unpack_from("<H", body, at)
+        tokens.append(body[at + 2 : at + 2 + length].decode())
+        at += 2 + length
+    return SparseVector(indices, values, tokens)
+
+
+def _exact_in_four_bytes(values: Sequence[float]) -> bool:
+    try:
+        return list(struct.unpack(f"<{len(values)}f", struct.pack(f"<{len(values)}f", *values))) == values
+    except OverflowError:
+        return False

@@ -1,0 +1,213 @@
+"""What was paid for once is not paid for again."""
+
+import multiprocessing
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from langchain_core.stores import InMemoryByteStore
+
+from sparse_embed import ConfigurationError, DenseEncoder, ServerError, SparseEncoder, SparseVector
+from sparse_embed.cache import CacheWarning, pack, unpack
+from sparse_embed.testing import fake_clients, no_wait
+
+TEXTS = [f"text number {at} of many" for at in range(700)]
+
+
+@pytest.fixture(params=["memory", "path", "byte store"])
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    return {"memory": 1000, "path": tmp_path / "deep" / "vectors.sqlite", "byte store": InMemoryByteStore()}[
+        request.param
+    ]
+
+
+def _encoder(kind: Any = SparseEncoder, provider: Any = "pinecone", **arguments: Any) -> Any:
+    return kind(provider, api_key="k", **{**fake_clients(), **arguments})
+
+
+@pytest.mark.parametrize("kind", [SparseEncoder, DenseEncoder])
+@pytest.mark.parametrize("provider", ["chroma", "pinecone"])
+async def test_a_text_is_asked_once_whatever_method_asks(cache: Any, kind: Any, provider: Any) -> None:
+    encoder = _encoder(kind, provider, cache=cache, return_tokens=kind is SparseEncoder)
+    first = encoder.embed_documents(TEXTS)
+    sent = encoder.usage
+    assert sent.cache_hits == 0
+    assert encoder.embed_documents(TEXTS) == first
+    assert await encoder.aembed_documents(TEXTS) == first
+    assert list(encoder.stream_documents(TEXTS)) == first
+    assert [vector async for vector in encoder.astream_documents(TEXTS)] == first
+    assert encoder.usage.requests == sent.requests
+    assert encoder.usage.cache_hits == 4 * len(TEXTS)
+    query = encoder.embed_query("a query")
+    assert await encoder.aembed_query("a query") == query
+    assert encoder.usage.requests == sent.requests + 1, "a query is remembered too"
+
+
+def test_only_what_is_missing_is_sent(cache: Any) -> None:
+    encoder = _encoder(cache=cache)
+    encoder.embed_documents(TEXTS[::2])
+    assert encoder.embed_documents(TEXTS) == _encoder().embed_documents(TEXTS)
+    assert encoder.usage.texts == len(TEXTS)
+
+
+def test_model_role_options_provider_and_address_are_told_apart(tmp_path: Path) -> None:
+    shared = tmp_path / "vectors.sqlite"
+    different: list[dict[str, Any]] = [
+        {},
+        {"model": "other-sparse"},
+        {"truncate": "NONE"},
+        {"parameters": {"extra": 1}},
+        {"return_tokens": True},
+        {"base_url": "http://127.0.0.1:9"},
+        {"provider": "chroma"},
+        {"provider": "chroma", "task": "t"},
+        {"provider": "chroma", "model": "naver/efficient-splade-VI-BT-large-doc"},
+        {"kind": DenseEncoder, "model": "sparse-looking-dense"} | {"provider": "chroma"},
+    ]
+    for arguments in different:
+        encoder = _encoder(**arguments, cache=shared)
+        encoder.embed_documents(["same text"])
+        encoder.embed_query("same text")
+        assert encoder.usage.cache_hits == 0, arguments
+        assert encoder.usage.requests == 2, arguments
+
+
+def test_vectors_received_before_an_error_are_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.sqlite"
+    failing = _encoder(cache=path, batch_size=10, max_concurrency=1, **fake_clients(200, 200, 501))
+    with pytest.raises(Exception, match="501") as caught:
+        failing.embed_documents(TEXTS[:50])
+    assert len(caught.value.partial) == 20
+    again = _encoder(cache=path)
+    again.embed_documents(TEXTS[:50])
+    assert (again.usage.cache_hits, again.usage.texts) == (20, 30)
+
+
+def test_the_least_recently_used_entry_is_forgotten_first() -> None:
+    encoder = _encoder(cache=2)
+    for text in ("a", "b", "a", "c"):
+        encoder.embed_documents([text])
+    assert encoder.usage.cache_hits == 1
+    encoder.embed_documents(["a"])
+    encoder.embed_documents(["b"])
+    assert encoder.usage.cache_hits == 2, "b made room for c"
+
+
+def test_a_damaged_entry_is_a_miss_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.sqlite"
+    _encoder(cache=path).embed_documents(["a", "b", "c"])
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE vectors SET value = x'00ff' WHERE key = (SELECT min(key) FROM vectors)")
+    file.close()
+    encoder = _encoder(cache=path)
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert encoder.embed_documents(["a", "b", "c"]) == _encoder().embed_documents(["a", "b", "c"])
+    assert (encoder.usage.cache_hits, encoder.usage.texts) == (2, 1)
+
+
+def test_a_broken_file_or_store_costs_no_vector(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.sqlite"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.warns(CacheWarning, match="passed over"):
+        assert len(_encoder(cache=path).embed_documents(["a"])) == 1
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 1.5, object(), []])
+def test_what_is_no_cache_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="cache must be a number of entries, a path, or a store"):
+        SparseEncoder("chroma", cache=wrong)
+
+
+def _embed_all(path: Path) -> int:
+    encoder = _encoder(cache=path, batch_size=7)
+    encoder.embed_documents(TEXTS)
+    return int(encoder.usage.requests)
+
+
+def test_processes_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.sqlite"
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert sum(pool.map(_embed_all, [path] * 2)) >= 100
+    assert _embed_all(path) == 0
+
+
+def test_an_encoder_with_a_cache_travels_without_its_entries_and_with_its_file(tmp_path: Path) -> None:
+    for cache in (10, tmp_path / "vectors.sqlite"):
+        encoder = SparseEncoder("chroma", api_key="k", cache=cache)
+        assert pickle.loads(pickle.dumps(encoder)).usage.cache_hits == 0
+
+
+def test_a_killed_process_leaves_the_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.sqlite"
+    script = textwrap.dedent(
+        f"""
+        import os, signal
+        from sparse_embed import SparseEncoder
+        from sparse_embed.testing import fake_clients
+        encoder = SparseEncoder("pinecone", api_key="k", cache={str(path)!r}, batch_size=5, **fake_clients())
+        for at, _ in enumerate(encoder.stream_documents(f"text number {{at}} of many" for at in range(10_000))):
+            if at == 400:
+                os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    killed = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert killed.returncode == -9
+    encoder = _encoder(cache=path)
+    encoder.embed_documents(TEXTS[:400])
+    assert encoder.usage.cache_hits == 400
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 warns about forking with threads
+def test_a_forked_child_opens_the_file_anew(tmp_path: Path) -> None:
+    encoder = _encoder(cache=tmp_path / "vectors.sqlite")
+    encoder.embed_documents(TEXTS[:10])
+    child = os.fork()
+    if child == 0:
+        vectors = encoder.embed_documents(TEXTS[:20])
+        os._exit(0 if len(vectors) == 20 and encoder.usage.cache_hits == 10 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    encoder.embed_documents(TEXTS[:20])
+    assert encoder.usage.cache_hits == 20
+
+
+async def test_an_error_from_the_provider_is_not_remembered(cache: Any) -> None:
+    encoder = _encoder(cache=cache, max_retries=0, **fake_clients(500))
+    with no_wait(), pytest.raises(ServerError):
+        await encoder.aembed_documents(["a"])
+    assert len(await encoder.aembed_documents(["a"])) == 1
+
+
+entries = st.dictionaries(st.integers(0, 2**32 - 1), st.floats(allow_nan=False, allow_infinity=False).filter(bool))
+
+
+@given(entries, st.booleans())
+def test_a_stored_sparse_vector_comes_back_exactly(entries: dict[int, float], with_tokens: bool) -> None:
+    tokens = [f"tök{index}" for index in entries] if with_tokens else None
+    vector = SparseVector.from_pairs(list(entries), list(entries.values()), tokens)
+    assert unpack(pack(vector)) == vector
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+def test_a_stored_dense_vector_comes_back_exactly(vector: list[float]) -> None:
+    assert unpack(pack(vector)) == vector
+
+
+@given(st.binary())
+@example(b"\0" * 8)
+def test_no_bytes_break_the_reader(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="damaged"):
+        unpack(raw)
+
+
+def test_provider_values_of_four_bytes_are_stored_in_four_bytes() -> None:
+    vector = SparseVector(list(range(200)), [0.5] * 200)
+    assert len(pack(vector)) < 200 * 8 + 20
