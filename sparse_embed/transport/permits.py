@@ -63,9 +63,7 @@ class TaskPermits:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._waiting.remove(turn)
-            else:  # handed over in the same moment: pass it on
+            if not turn.cancelled():  # handed over in the same moment: pass it on
                 self.release()
             raise
 
@@ -73,7 +71,7 @@ class TaskPermits:
         """Hand the permit to the first in line, or keep it free."""
         while self._waiting:
             turn = self._waiting.popleft()
-            if not turn.done():
+            if not turn.cancelled():  # who gave up stays in line and is passed over
                 turn.set_result(None)
                 return
         self._free += 1
