@@ -1,7 +1,4 @@
-"""For your own test suite: answers without a network, faults on demand, retries without waiting.
-
-Everything here works on the real encoders: what runs in your tests is what runs in production, up to the socket.
-"""
+"""Answers of both wires made in this process, and a switch that lets waiting take no time."""
 
 import json
 import zlib
@@ -23,8 +20,8 @@ class FakeClients(TypedDict):
 def fake_clients(*faults: int | type[Exception]) -> FakeClients:
     """Clients that answer both wires in this process, after the given faults.
 
-    The vectors are deterministic and say nothing about meaning: a sparse one has a term for each distinct word, weighted
-    by how often it occurs, a dense one has 8 values.
+    The vectors are deterministic and say nothing about meaning: a sparse one has a term for each distinct word,
+    weighted by how often it occurs, a dense one has 8 values.
 
     Example:
         >>> from sparse_embed import SparseEncoder
@@ -44,17 +41,18 @@ def fake_clients(*faults: int | type[Exception]) -> FakeClients:
             raise fault("scripted by fake_clients")
         if fault != 200:
             return fault, b'{"error": "scripted by fake_clients"}'
-        return 200, json.dumps(_answer(exchange)).encode()
+        return 200, json.dumps(made_up_answer(exchange.path, exchange.body)).encode()
 
     client, async_client = mock_clients(answer)
     return {"http_client": client, "http_async_client": async_client}
 
 
-def _answer(exchange: Exchange) -> dict[str, object]:
-    body = json.loads(exchange.body)
+def made_up_answer(path: str, request_body: bytes) -> dict[str, object]:
+    """What a provider could say to a request, as `fake_clients` describes it."""
+    body = json.loads(request_body)
     texts: list[str] = body["texts"] if "texts" in body else [item["text"] for item in body["inputs"]]
     tokens = sum(len(text.split()) for text in texts)
-    if exchange.path.endswith("/embed_sparse"):
+    if path.endswith("/embed_sparse"):
         items = [dict(zip(("indices", "values", "labels"), _terms(text), strict=True)) for text in texts]
         return {"embeddings": items, "num_tokens": tokens}
     if "texts" in body:
@@ -67,12 +65,16 @@ def _answer(exchange: Exchange) -> dict[str, object]:
     return {"model": body["model"], "data": data, "usage": {"total_tokens": tokens}}
 
 
-def _terms(text: str) -> tuple[list[int], list[float], list[str]]:
+def term_id(word: str) -> int:
+    """Index of a word in the made-up sparse vectors."""
+    return zlib.crc32(word.encode())
+
+
+def _terms(text: str) -> tuple[list[int], list[int], list[str]]:
+    """In order of appearance, with whole numbers as weights: both wires allow that, and the client must see to it."""
     words = text.lower().split()
-    by_index = {zlib.crc32(word.encode()): word for word in sorted(set(words))}
-    indices = sorted(by_index)
-    tokens = [by_index[index] for index in indices]
-    return indices, [float(words.count(token)) for token in tokens], tokens
+    by_index = {term_id(word): word for word in words}
+    return list(by_index), [words.count(word) for word in by_index.values()], list(by_index.values())
 
 
 def _dense(text: str) -> list[float]:

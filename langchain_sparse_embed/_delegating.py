@@ -1,0 +1,200 @@
+"""What the four classes share: settings as pydantic fields, and an encoder of the core that does the work.
+
+Decides LangChain's conventions: which fields are written out, what a pickle holds, where a key counts as coming from.
+Leaves checks, requests and retries to the encoder.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Self
+
+from langchain_core.load.serializable import Serializable
+from langchain_core.rate_limiters import BaseRateLimiter
+from langchain_core.utils import secret_from_env
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+
+from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
+from sparse_embed.providers.base import Provider
+from sparse_embed.providers.chroma import Chroma
+from sparse_embed.providers.pinecone import API_VERSION, Pinecone
+from sparse_embed.transport.client import AsyncClient, SyncClient
+
+
+class Delegating(Serializable):
+    """Frozen settings with an encoder built from them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+    _provider: ClassVar[type[Provider]]
+    _encoder_class: ClassVar[type[SparseEncoder] | type[DenseEncoder]]
+    _encoder: SparseEncoder | DenseEncoder = PrivateAttr()
+    _explicit_key: SecretStr | None = PrivateAttr()
+
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    """The key; else the provider's variable. One that equals the variable's value counts as the variable's: it is sent
+    to the provider's own host, to the host that its URL variable names, and to loopback, and is in no pickle."""
+    base_url: str | None = None
+    """Another address, such as a gateway's or a local provider's."""
+    batch_size: int | None = None
+    """Texts a request. Default and upper bound: the provider's limit."""
+    max_concurrency: int = 16
+    """Requests in flight, over all calls on this object."""
+    max_retries: int | None = None
+    """Sends after the first. None: 6 for documents, 2 for queries."""
+    deadline: float | None = None
+    """Seconds without a vector after which a call gives up. None: 180 for documents, 30 for queries."""
+    timeout: float | None = 60.0
+    """Seconds without progress after which one attempt is given up."""
+    show_progress_bar: bool = False
+    """Show the progress of ``embed_documents`` and ``aembed_documents``."""
+    allow_insecure_http: bool = False
+    """Permit a plain ``http://`` address that is not loopback."""
+    default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
+    """Sent with every request. Not written out: headers may hold secrets."""
+    rate_limiter: BaseRateLimiter | None = Field(default=None, exclude=True, repr=False)
+    """Asked before each attempt."""
+    http_client: SyncClient | None = Field(default=None, exclude=True, repr=False)
+    """An ``httpx.Client`` to use as it is (proxy, certificates); never closed here."""
+    http_async_client: AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    """The same for the async methods."""
+
+    def __init__(self, **fields: Any) -> None:  # noqa: ANN401  # the fields; the four classes' signatures are generated
+        """Check the settings; nothing is sent.
+
+        Raises:
+            ConfigurationError: A setting that cannot work.
+        """
+        # Not in model_post_init: what is raised there, pydantic 2.14 turns into a ValidationError.
+        problems = []
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_context=False, include_input=False)
+        if problems:  # outside of `except`: pydantic's error holds the input, perhaps a key in the wrong field
+            said = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+            raise ConfigurationError(f"{type(self).__name__}: {said}")
+        # LangChain fills api_key from the environment, in the default as in loads(secrets_from_env=True), and does not
+        # say so. The core looks the environment up by itself when sending, and is careful with what it finds there; so
+        # a key that equals the environment's is never handed on as an explicit one. Decided once: the environment may
+        # change.
+        from_environment = os.environ.get(self._provider.home.key_variable, "").strip()
+        explicit = self.api_key is not None and self.api_key.get_secret_value().strip() != from_environment
+        self._explicit_key = self.api_key if explicit else None
+        settings = {name: getattr(self, name) for name in type(self).model_fields if name != "show_progress_bar"}
+        settings |= {"api_key": self._explicit_key, "on_progress": report}
+        self._encoder = self._encoder_class(self._provider.name, **settings)  # type: ignore[arg-type]  # a literal
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401  # any field
+        if name in type(self).model_fields:  # pydantic 2.14 refuses with the value in the message, be it a key
+            raise ConfigurationError(
+                f"{name} cannot be changed on a {type(self).__name__}: make a copy with model_copy(update=...)"
+            )
+        super().__setattr__(name, value)
+
+    def _given(self) -> dict[str, Any]:
+        """The arguments to build another one; a key from the environment is looked up anew."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"api_key"}}
+        return given if self._explicit_key is None else given | {"api_key": self._explicit_key}
+
+    def __getstate__(self) -> dict[Any, Any]:
+        self._encoder.__getstate__()  # refuses to leave the process with a caller's own connections
+        return self._given()
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # the way in, for a pickle too
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return type(self)(**self._given())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other settings, checked like a new object (pydantic's own would keep the old encoder)."""
+        return type(self)(**self._given() | dict(update or {}))
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """LangChain's ``dumps`` and ``loads`` work, with ``valid_namespaces=["langchain_sparse_embed"]``."""
+        return True
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """The key is written as the name of its variable."""
+        return {"api_key": self._provider.home.key_variable}
+
+    @property
+    def usage(self) -> Usage:
+        """What this object has used so far: tokens, requests, retries, texts."""
+        return self._encoder.usage
+
+    def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        self._encoder.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, and waits until the running loop's connections are closed."""
+        await self._encoder.aclose()
+
+
+class ChromaSettings(Delegating):
+    """What only Chroma Cloud has."""
+
+    _provider = Chroma
+
+    api_key: SecretStr | None = Field(
+        default_factory=secret_from_env(Chroma.home.key_variable, default=None), exclude=True, repr=False
+    )
+    task: str | None = None
+    """Task name, sent with a target that follows the role. Excludes both instructions."""
+    instructions: str | None = None
+    """Instruction text for documents, and for queries unless `query_instructions` is given."""
+    query_instructions: str | None = None
+    """Instruction text for queries."""
+    query_model: str | None = None
+    """Model for queries; from a ``…-doc`` model it follows by itself."""
+
+
+class PineconeSettings(Delegating):
+    """What only Pinecone has."""
+
+    _provider = Pinecone
+
+    api_key: SecretStr | None = Field(
+        default_factory=secret_from_env(Pinecone.home.key_variable, default=None), exclude=True, repr=False
+    )
+    truncate: str = "END"
+    """What happens to a text over the model's limit: ``"END"`` cuts it, ``"NONE"`` refuses it, ``"START"``
+    (llama-text-embed-v2 only) cuts its beginning."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Any further model parameter, sent as it is."""
+    api_version: str = API_VERSION
+    """Value of ``X-Pinecone-Api-Version``."""
+
+
+_bar: ContextVar[Any] = ContextVar("sparse_embed_progress_bar", default=None)
+
+
+@contextmanager
+def progress_bar(wanted: bool) -> Iterator[None]:
+    """Show what `report` says. A context variable tells calls apart that run at the same time on one object."""
+    if not wanted:
+        yield
+        return
+    try:
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
+    except ModuleNotFoundError:
+        raise ImportError("show_progress_bar needs tqdm: pip install 'sparse-embed[langchain]'") from None
+    with tqdm(unit="text") as bar:
+        token = _bar.set(bar)
+        try:
+            yield
+        finally:
+            _bar.reset(token)
+
+
+def report(done: int, total: int | None) -> None:
+    """Move the bar of the current call, if it has one."""
+    bar = _bar.get()
+    if bar is not None:
+        bar.total = total
+        bar.update(done - bar.n)

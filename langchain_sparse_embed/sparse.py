@@ -1,0 +1,91 @@
+"""Sparse embeddings for LangChain, which has no type for them: these plug into ``QdrantVectorStore`` as they are.
+
+Not subclasses of `Embeddings`: caches and stores would take their vectors for dense ones.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+
+from pydantic import PrivateAttr
+
+from langchain_sparse_embed._delegating import ChromaSettings, Delegating, PineconeSettings, progress_bar, report
+from sparse_embed import SparseEncoder, SparseVector
+from sparse_embed.providers.chroma import Chroma
+from sparse_embed.providers.pinecone import Pinecone
+
+
+class _Sparse(Delegating):
+    _encoder_class = SparseEncoder
+    _encoder: SparseEncoder = PrivateAttr()
+
+    return_tokens: bool = False
+    """Ask for the terms behind the indices."""
+
+    def embed_documents(self, texts: list[str]) -> list[SparseVector]:
+        """Vectors of documents, one a text, in order; a blank text has the empty vector.
+
+        Raises:
+            ConfigurationError: Bad input; no request was sent.
+            SparseEmbedError: The vectors cannot be had; ``error.partial`` holds the ones received before.
+        """
+        with progress_bar(self.show_progress_bar):
+            vectors = self._encoder.embed_documents(texts)
+            report(len(vectors), len(vectors))
+        return vectors
+
+    async def aembed_documents(self, texts: list[str]) -> list[SparseVector]:
+        """Like `embed_documents`, on the running event loop."""
+        with progress_bar(self.show_progress_bar):
+            vectors = await self._encoder.aembed_documents(texts)
+            report(len(vectors), len(vectors))
+        return vectors
+
+    def embed_query(self, text: str) -> SparseVector:
+        """Vector of a query.
+
+        Raises:
+            ConfigurationError: Bad input; no request was sent.
+            SparseEmbedError: The vector cannot be had.
+        """
+        return self._encoder.embed_query(text)
+
+    async def aembed_query(self, text: str) -> SparseVector:
+        """Like `embed_query`, on the running event loop."""
+        return await self._encoder.aembed_query(text)
+
+    def stream_documents(self, texts: Iterable[str]) -> Iterator[SparseVector]:
+        """Vectors of any number of documents, one a text, in order, in bounded memory."""
+        return self._encoder.stream_documents(texts)
+
+    def astream_documents(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[SparseVector]:
+        """Like `stream_documents`, on the running event loop; `texts` may be an async iterable."""
+        return self._encoder.astream_documents(texts)
+
+
+class ChromaCloudSparseEmbeddings(ChromaSettings, _Sparse):
+    """Sparse embeddings from Chroma Cloud.
+
+    Example:
+        >>> from langchain_sparse_embed import ChromaCloudSparseEmbeddings
+        >>> sparse = ChromaCloudSparseEmbeddings()  # with CHROMA_API_KEY set
+        >>> store = QdrantVectorStore.from_texts(
+        ...     texts, dense, sparse_embedding=sparse, retrieval_mode=RetrievalMode.HYBRID, location=":memory:"
+        ... )  # doctest: +SKIP
+    """
+
+    model: str = Chroma.default_models["sparse"]
+    """Chroma's model id. The default will not change: it would invalidate your index."""
+
+
+class PineconeInferenceSparseEmbeddings(PineconeSettings, _Sparse):
+    """Sparse embeddings from Pinecone Inference.
+
+    Example:
+        >>> from langchain_sparse_embed import PineconeInferenceSparseEmbeddings
+        >>> sparse = PineconeInferenceSparseEmbeddings(return_tokens=True)  # with PINECONE_API_KEY set
+        >>> sparse.embed_query("quick fox").top(2)  # doctest: +SKIP
+    """
+
+    model: str = Pinecone.default_models["sparse"]
+    """Pinecone's model id. The default will not change: it would invalidate your index."""
+    max_tokens_per_sequence: int | None = None
+    """Tokens read of a text: 512 (the default of pinecone-sparse-english-v0) or 2048."""
