@@ -16,6 +16,7 @@ from ssl import SSLContext
 from typing import Final, NamedTuple, TypeVar
 
 import httpx
+from anyio import CancelScope
 
 from sparse_embed.providers.base import Provider, Reply
 from sparse_embed.settings import Settings
@@ -179,10 +180,24 @@ class HttpLayer:
         """Like `send`."""
         url, headers, key = self._addressed(send)
         client = self.loop_side().client
+        # httpcore 1.0.9 shields its clean-up from anyio's cancellation, not from asyncio's own: one that comes while an
+        # answer is being closed leaves the connection in the pool, open and of no use, until the client is closed.
+        scope = CancelScope()
+
+        async def post() -> httpx.Response:
+            with scope:
+                return await client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
+            raise asyncio.CancelledError
+
+        posting = asyncio.create_task(post(), name="sparse-embed")
         try:
-            response = await client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
+            response = await asyncio.shield(posting)
         except httpx.RequestError as error:
             return _fault(error, key)
+        except asyncio.CancelledError:
+            scope.cancel()
+            await asyncio.wait({posting})
+            raise
         return _reply(response, key)
 
     def _addressed(self, send: Send) -> "tuple[httpx.URL, dict[str, str], _Masked]":
