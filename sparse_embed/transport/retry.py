@@ -1,7 +1,6 @@
 """When to send again, and after how long. Pure: time and randomness are arguments."""
 
 import math
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,30 +58,10 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -
         except ValueError:
             try:
                 date = parsedate_to_datetime(raw)
-            except ValueError:
+            except (ValueError, OverflowError):  # a year of many digits overflows
                 continue
             seconds = (date.replace(tzinfo=date.tzinfo or UTC) - (now or datetime.now(UTC))).total_seconds()
         if math.isfinite(seconds):
             return max(0.0, seconds)
     return None
 
-
-class Hold:
-    """A pause shared by every request of an encoder: one 429 speaks for all of them.
-
-    All times are in seconds of one monotonic clock, given by the caller.
-    """
-
-    def __init__(self) -> None:
-        self._until = -math.inf
-        self._lock = threading.Lock()
-
-    def extend(self, until: float) -> None:
-        """No request starts before `until`."""
-        with self._lock:
-            self._until = max(self._until, until)
-
-    @property
-    def until(self) -> float:
-        """The time at which requests may start again."""
-        return self._until
