@@ -36,7 +36,8 @@ from sparse_embed.settings import Kind, Role, Settings
 from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
 from sparse_embed.transport.client import AsyncClient, HttpLayer, SyncClient
 from sparse_embed.transport.flow import Call, Flow, Meter, embed
-from sparse_embed.transport.retry import Hold, patience
+from sparse_embed.transport.pace import Pace
+from sparse_embed.transport.retry import patience
 from sparse_embed.transport.run import RateLimiter, adrive, arun_all, drive, run_all
 from sparse_embed.vectors import SparseVector, Usage
 
@@ -162,7 +163,7 @@ class _Encoder(ABC, Generic[V]):
         limit = self._provider.max_batch_size
         self._batch_size = min(self._settings.batch_size or limit, limit)
         self._meter = Meter()
-        self._hold = Hold()
+        self._pace = Pace()
         self._http = HttpLayer(self._provider, self._settings, *self._own_clients)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -373,7 +374,7 @@ class _Encoder(ABC, Generic[V]):
             role=role,
             patience=patience(role, self._settings.max_retries, self._settings.deadline),
             timeout=self._settings.timeout,
-            hold=self._hold,
+            pace=self._pace,
             meter=self._meter,
             found=found,
         )

@@ -13,7 +13,8 @@ from sparse_embed.providers import make_provider
 from sparse_embed.providers.base import Reply
 from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
 from sparse_embed.transport.flow import Call, Fault, Meter, Outcome, Permit, Send, Sleep, embed
-from sparse_embed.transport.retry import Hold, backoff, parse_retry_after, patience
+from sparse_embed.transport.pace import Pace
+from sparse_embed.transport.retry import backoff, parse_retry_after, patience
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 
@@ -108,7 +109,7 @@ class VirtualTime:
             return
 
 
-def _call(time: VirtualTime, role: Any = "document", random: float = 0.5, hold: Hold | None = None) -> Call[Any]:
+def _call(time: VirtualTime, role: Any = "document", random: float = 0.5, pace: Pace | None = None) -> Call[Any]:
     provider = make_provider("chroma", "sparse", None, False, {})
     return Call(
         provider=provider,
@@ -116,7 +117,7 @@ def _call(time: VirtualTime, role: Any = "document", random: float = 0.5, hold: 
         role=role,
         patience=patience(role, None, None),
         timeout=60.0,
-        hold=hold or Hold(),
+        pace=pace or Pace(),
         meter=Meter(),
         clock=lambda: time.now,
         random=lambda: random,
@@ -187,26 +188,28 @@ def test_a_pause_that_outlasts_the_deadline_fails_at_once_and_says_how_long_it_i
     assert caught.value.retry_after == 100
     assert time.now == 1000.0
 
-    hold = Hold()
-    hold.extend(1090.0)
+    pace = Pace()
+    pace.refused(1000.0, 999.0, wait=90.0)
     with pytest.raises(RateLimitError, match="outlasts the deadline") as held:
-        time.drive(_call(time, "query", hold=hold), BATCH)
+        time.drive(_call(time, "query", pace=pace), BATCH)
     assert held.value.retry_after == 90
     assert len(time.sent_at) == 1, "the held call sent nothing"
 
 
 def test_a_pause_stops_every_call_and_may_be_extended_while_they_wait() -> None:
-    hold = Hold()
-    hold.extend(1005.0)
+    pace = Pace()
+    pace.refused(1000.0, 999.0, wait=5.0)
     time = VirtualTime([GOOD])
-    flow = embed(_call(time, hold=hold), BATCH)
+    flow = embed(_call(time, pace=pace), BATCH)
     assert isinstance(next(flow), Permit)
-    assert flow.send(None) == Sleep(5.0)
-    time.now = 1005.0
-    hold.extend(1007.0)
-    assert flow.send(None) == Sleep(2.0)
-    time.now = 1007.0
-    assert isinstance(flow.send(None), Send)
+    extended = False
+    while isinstance(effect := flow.send(None), Sleep):
+        time.now += effect.seconds
+        if time.now > 1004 and not extended:
+            pace.refused(time.now, 1003.0, wait=3.0)
+            extended = True
+    assert isinstance(effect, Send)
+    assert time.now > 1007
 
 
 def test_progress_of_one_batch_moves_the_deadline_of_its_siblings() -> None:

@@ -23,11 +23,11 @@ from sparse_embed.errors import (
 from sparse_embed.providers.base import Answer, Provider, Reply, Request, Undecodable, read_error, request_id
 from sparse_embed.settings import Role
 from sparse_embed.transport.batching import Batch
+from sparse_embed.transport.pace import Pace
 from sparse_embed.transport.retry import (
     LONGEST_RETRY_AFTER,
     RETRIED_STATUSES,
     UPWARD_JITTER,
-    Hold,
     Patience,
     backoff,
     parse_retry_after,
@@ -67,6 +67,7 @@ Outcome: TypeAlias = Reply | Fault
 Flow: TypeAlias = Generator[Effect, Outcome | None, T]
 
 PERMIT: Final = Permit()
+LONGEST_NAP: Final = 0.2  # seconds until a request that waits for its place looks whether the pace has changed
 SILENT: Final = {3: "redirects are not followed, so that the key stays with its host"}
 
 
@@ -110,7 +111,7 @@ class Call(Generic[V]):
     role: Role
     patience: Patience
     timeout: float | None
-    hold: Hold
+    pace: Pace
     meter: Meter
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
@@ -134,12 +135,9 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
         yield PERMIT
         # Waiting in line behind the encoder's other requests is not the provider's failure: it counts from here.
         first_permit = call.clock() if first_permit is None else first_permit
-        waited_until = float("-inf")
-        while (until := call.hold.until) > max(waited_until, call.clock()):
-            _check_deadline(call, first_permit, until, error, batch)
-            yield Sleep(until - call.clock())
-            waited_until = until
-        left = _check_deadline(call, first_permit, call.clock(), error, batch)
+        yield from _wait_for_slot(call, first_permit, error, batch)
+        start = call.clock()
+        left = _time_left(call, first_permit, start, error, batch)
         outcome = yield Send(request, left if call.timeout is None else min(call.timeout, left))
         call.meter.add(requests=1, retries=int(sent > 0))
         sent += 1
@@ -152,6 +150,7 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             call.found.update(zip(batch.texts, result.vectors, strict=True))
             call.received.extend(batch.texts)
             call.progressed = call.clock()
+            call.pace.succeeded(call.progressed)
             call.meter.add(total_tokens=result.total_tokens, texts=len(batch.texts))
             return batch
         error, worth_retrying = result
@@ -166,19 +165,36 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             raise error
         if error.retry_after:
             wait = error.retry_after * (1 + UPWARD_JITTER * call.random())
+        elif limited and sent == 1 and call.pace.gap():
+            wait = call.pace.gap()
         else:
             wait = backoff(sent, call.random())
-        again = call.clock() + wait
-        _check_deadline(call, first_permit, again, error, batch)
+        now = call.clock()
+        _time_left(call, first_permit, now + wait, error, batch)
         if limited:
-            call.hold.extend(again)
+            call.pace.refused(now, start, wait)
         else:
             yield Sleep(wait)
 
 
-def _check_deadline(
-    call: Call[V], first_permit: float, then: float, error: SparseEmbedError | None, batch: Batch
-) -> float:
+def _wait_for_slot(
+    call: Call[V], first_permit: float, error: SparseEmbedError | None, batch: Batch
+) -> Generator[Effect, None, None]:
+    """Wait until the encoder's pace lets a request start, anew when it changes meanwhile."""
+    now = call.clock()
+    while True:
+        slot = call.pace.book(now)
+        while now < slot.start and call.pace.epoch == slot.epoch:
+            # A pause that outlasts the deadline fails at once; a place in a moving line is kept while the line moves.
+            _time_left(call, first_permit, call.pace.paused_until(now), error, batch)
+            nap = min(slot.start - now, LONGEST_NAP)
+            yield Sleep(nap)
+            now += nap
+        if call.pace.epoch == slot.epoch:
+            return
+
+
+def _time_left(call: Call[V], first_permit: float, then: float, error: SparseEmbedError | None, batch: Batch) -> float:
     """Seconds that will be left of the deadline at `then`; raises now when there will be none."""
     left = max(first_permit, call.progressed) + call.patience.deadline - then
     if left > 0:

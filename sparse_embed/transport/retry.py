@@ -64,4 +64,3 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -
         if math.isfinite(seconds):
             return max(0.0, seconds)
     return None
-

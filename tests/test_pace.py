@@ -1,0 +1,60 @@
+"""Rate limits: nearly all that is allowed is used, and little is wasted on refusals. In virtual time."""
+
+import pytest
+
+from benchmarks.virtual import BUCKETS, HEADERS, TokenBucket, simulate
+from sparse_embed.transport.pace import Pace
+
+LIES = {name: header for name, header in HEADERS.items() if name != "honest, whole seconds"}
+
+
+@pytest.mark.parametrize("header", LIES)
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_ingestion_uses_the_allowance_whatever_the_provider_says(bucket: str, header: str) -> None:
+    run = simulate(TokenBucket(*BUCKETS[bucket]), LIES[header], requests=1000)
+    assert run.served == 1000
+    assert run.goodput >= 0.95
+    assert run.waste <= 0.05
+
+
+def test_a_provider_that_refuses_nothing_is_never_slowed() -> None:
+    run = simulate(TokenBucket(1e9, 1e9), HEADERS["absent"], requests=1600, concurrency=16, latency=0.05)
+    assert run.refused == 0
+    assert run.seconds == pytest.approx(1600 / 16 * 0.05)
+    pace = Pace()
+    assert pace.book(5.0).start == 5.0
+
+
+def test_a_limit_that_is_lifted_is_forgotten_in_time() -> None:
+    bucket = TokenBucket(20.0, 20.0)
+    lifted = simulate(bucket, HEADERS["absent"], requests=300)
+    assert lifted.refused
+
+    class Lifted(TokenBucket):
+        def take(self, now: float) -> float:
+            if now > 15:
+                self.rate = self.capacity = 1e9
+            return super().take(now)
+
+    run = simulate(Lifted(20.0, 20.0), HEADERS["absent"], requests=6000)
+    assert run.seconds < 100, "at 20 a second it would be 300"
+
+
+def test_a_limit_that_is_halved_is_followed() -> None:
+    class Halved(TokenBucket):
+        def take(self, now: float) -> float:
+            if now > 20:
+                self.rate = 10.0
+            return super().take(now)
+
+    run = simulate(Halved(20.0, 20.0), HEADERS["absent"], requests=1000)
+    assert run.waste <= 0.08
+    assert run.seconds < 80
+
+
+def test_refusals_of_requests_sent_before_the_last_refusal_are_one_refusal() -> None:
+    pace = Pace()
+    for _ in range(16):
+        pace.refused(10.0, 9.9, wait=1.0)
+    assert pace.epoch == 1
+    assert pace.book(10.5).start == 11.0
