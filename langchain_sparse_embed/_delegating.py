@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Self
 from langchain_core.load.serializable import Serializable
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.utils import secret_from_env
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation, ValidationError
 
 from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
+from sparse_embed.cache import ByteStore
 from sparse_embed.providers.base import Provider
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import API_VERSION, Pinecone
@@ -53,6 +54,10 @@ class Delegating(Serializable):
     """Permit a plain ``http://`` address that is not loopback."""
     default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
     """Sent with every request. Not written out: headers may hold secrets."""
+    cache: SkipValidation[int | str | os.PathLike[str] | ByteStore | None] = Field(
+        default=None, exclude=True, repr=False
+    )
+    """Remember vectors: a number of entries to hold in memory, the path of a SQLite file, or a LangChain byte store."""
     rate_limiter: BaseRateLimiter | None = Field(default=None, exclude=True, repr=False)
     """Asked before each attempt."""
     http_client: SyncClient | None = Field(default=None, exclude=True, repr=False)
