@@ -1,0 +1,167 @@
+"""What the four classes share: settings as pydantic fields, and an encoder of the core that does the work.
+
+Decides LlamaIndex's conventions: which fields are written out, which may be assigned, what a pickle holds. Leaves
+checks, requests and retries to the encoder.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation, ValidationError
+
+from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
+from sparse_embed.cache import ByteStore
+from sparse_embed.encoder import ProviderOptions
+from sparse_embed.providers.base import Provider
+from sparse_embed.providers.chroma import Chroma
+from sparse_embed.providers.pinecone import API_VERSION, Pinecone
+from sparse_embed.transport.client import AsyncClient, SyncClient
+
+# LlamaIndex gives out texts in windows and waits for each window's end, so one must hold enough requests for all of
+# `max_concurrency`. A constant, and not computed from the settings: it is written out, and the ingestion cache would
+# forget all it knows whenever a tuning field changed.
+REQUESTS_A_WINDOW = 16
+
+if TYPE_CHECKING:
+    Key = SecretStr | str  # pydantic takes a plain text too, and type checkers should let it pass
+else:
+    Key = SecretStr
+
+
+class Delegating(BaseModel):
+    """Settings with an encoder built from them.
+
+    What decides a vector is written out by ``to_dict``; the key, and what only decides how requests travel, is not, so
+    that the ingestion cache survives tuning. After ``from_dict`` these have their defaults.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+    _provider: ClassVar[type[Provider]]
+    _encoder_class: ClassVar[type[SparseEncoder] | type[DenseEncoder]]
+    _encoder: SparseEncoder | DenseEncoder = PrivateAttr()
+
+    api_key: Key | None = Field(default=None, exclude=True, repr=False)
+    """The key, held as a ``SecretStr``. None: the provider's variable is looked up whenever a request is sent."""
+    base_url: str | None = None
+    """Another address, such as a gateway's or a local provider's. The environment's key goes only to the provider's own
+    host, to the host that its URL variable names, and to loopback."""
+    batch_size: int | None = Field(default=None, exclude=True)
+    """Texts a request. Default and upper bound: the provider's limit. (`embed_batch_size` is LlamaIndex's window: so
+    many texts are handed over at once, and sent as several requests at the same time.)"""
+    max_concurrency: int = Field(default=16, exclude=True)
+    """Requests in flight, over all calls on this object."""
+    max_retries: int | None = Field(default=None, exclude=True)
+    """Sends after the first. None: 6 for documents, 2 for queries."""
+    deadline: float | None = Field(default=None, exclude=True)
+    """Seconds without a vector after which a call gives up. None: 180 for documents, 30 for queries."""
+    timeout: float | None = Field(default=60.0, exclude=True)
+    """Seconds without progress after which one attempt is given up."""
+    cache: Annotated[int | str | os.PathLike[str] | ByteStore | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
+    """Remember vectors: a number of entries, the path of a SQLite file, or a byte store. Unlike `embeddings_cache`, it
+    tells models apart, and queries from documents."""
+    allow_insecure_http: bool = Field(default=False, exclude=True)
+    """Permit a plain ``http://`` address that is not loopback."""
+    default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
+    """Sent with every request."""
+    http_client: SyncClient | None = Field(default=None, exclude=True, repr=False)
+    """An ``httpx.Client`` to use as it is (proxy, certificates); never closed here."""
+    http_async_client: AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    """The same for the async methods."""
+
+    def __init__(self, **fields: Any) -> None:  # noqa: ANN401  # the fields; the four classes' signatures are generated
+        """Check the settings; nothing is sent.
+
+        Raises:
+            ConfigurationError: A setting that cannot work.
+        """
+        fields.pop("class_name", None)  # every dump of LlamaIndex holds it
+        # Not in model_post_init: what is raised there, pydantic 2.14 turns into a ValidationError.
+        problems = []
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_context=False, include_input=False)
+        if problems:  # outside of `except`: pydantic's error holds the input, perhaps a key in the wrong field
+            said = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+            raise ConfigurationError(f"{type(self).__name__}: {said}")
+        settings = {name: value for name, value in self if name in HANDED_ON}
+        settings["model"] = settings.pop("model_name")
+        self._encoder = self._encoder_class(self._provider.name, **settings)  # type: ignore[arg-type]  # a literal
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401  # any field
+        # LlamaIndex assigns callback_manager and embed_batch_size; a new value of ours would have no effect.
+        if name in HANDED_ON:
+            raise ConfigurationError(
+                f"{name} cannot be changed on a {type(self).__name__}: make a copy with model_copy(update=...)"
+            )
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        self._encoder.__getstate__()  # refuses to leave the process with a caller's own connections
+        return super().__getstate__()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self.model_copy()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other settings, checked like a new object (pydantic's own would keep the old encoder)."""
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | dict(update or {}))
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in dumps and events."""
+        return cls.__name__
+
+    @property
+    def usage(self) -> Usage:
+        """What this object has used so far: tokens, requests, retries, texts."""
+        return self._encoder.usage
+
+    def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        self._encoder.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, and waits until the running loop's connections are closed."""
+        await self._encoder.aclose()
+
+
+# The fields that the encoder gets, under the same names but for `model_name`.
+HANDED_ON = {"model_name", *Delegating.model_fields, *ProviderOptions.__annotations__}
+
+
+class ChromaSettings(Delegating):
+    """What only Chroma Cloud has."""
+
+    _provider = Chroma
+
+    embed_batch_size: int = Field(default=REQUESTS_A_WINDOW * Chroma.max_batch_size, gt=0, le=2048)
+    """Texts that LlamaIndex hands over at once."""
+    task: str | None = None
+    """Task name, sent with a target that follows the role. Excludes both instructions."""
+    instructions: str | None = None
+    """Instruction text for documents, and for queries unless `query_instructions` is given."""
+    query_instructions: str | None = None
+    """Instruction text for queries."""
+    query_model: str | None = None
+    """Model for queries; from a ``…-doc`` model it follows by itself."""
+
+
+class PineconeSettings(Delegating):
+    """What only Pinecone has."""
+
+    _provider = Pinecone
+
+    embed_batch_size: int = Field(default=REQUESTS_A_WINDOW * Pinecone.max_batch_size, gt=0, le=2048)
+    """Texts that LlamaIndex hands over at once."""
+    truncate: str = "END"
+    """What happens to a text over the model's limit: ``"END"`` cuts it, ``"NONE"`` refuses it, ``"START"``
+    (llama-text-embed-v2 only) cuts its beginning."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Any further model parameter, sent as it is."""
+    api_version: str = API_VERSION
+    """Value of ``X-Pinecone-Api-Version``."""
