@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from langchain_core.load.serializable import Serializable
 from langchain_core.rate_limiters import BaseRateLimiter
@@ -22,6 +22,11 @@ from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import API_VERSION, Pinecone
 from sparse_embed.transport.client import AsyncClient, SyncClient
 
+if TYPE_CHECKING:
+    Key = SecretStr | str  # pydantic takes a plain text too, and type checkers should let it pass
+else:
+    Key = SecretStr
+
 
 class Delegating(Serializable):
     """Frozen settings with an encoder built from them."""
@@ -31,9 +36,9 @@ class Delegating(Serializable):
     _provider: ClassVar[type[Provider]]
     _encoder_class: ClassVar[type[SparseEncoder] | type[DenseEncoder]]
     _encoder: SparseEncoder | DenseEncoder = PrivateAttr()
-    _explicit_key: SecretStr | None = PrivateAttr()
+    _explicit_key: Key | None = PrivateAttr()
 
-    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    api_key: Key | None = Field(default=None, exclude=True, repr=False)
     """The key; else the provider's variable. One that equals the variable's value counts as the variable's: it is sent
     to the provider's own host, to the host that its URL variable names, and to loopback, and is in no pickle."""
     base_url: str | None = None
@@ -85,7 +90,7 @@ class Delegating(Serializable):
         # a key that equals the environment's is never handed on as an explicit one. Decided once: the environment may
         # change.
         from_environment = os.environ.get(self._provider.home.key_variable, "").strip()
-        explicit = self.api_key is not None and self.api_key.get_secret_value().strip() != from_environment
+        explicit = isinstance(self.api_key, SecretStr) and self.api_key.get_secret_value().strip() != from_environment
         self._explicit_key = self.api_key if explicit else None
         settings = {name: getattr(self, name) for name in type(self).model_fields if name != "show_progress_bar"}
         settings |= {"api_key": self._explicit_key, "on_progress": report}
@@ -146,7 +151,7 @@ class ChromaSettings(Delegating):
 
     _provider = Chroma
 
-    api_key: SecretStr | None = Field(
+    api_key: Key | None = Field(
         default_factory=secret_from_env(Chroma.home.key_variable, default=None), exclude=True, repr=False
     )
     task: str | None = None
@@ -164,7 +169,7 @@ class PineconeSettings(Delegating):
 
     _provider = Pinecone
 
-    api_key: SecretStr | None = Field(
+    api_key: Key | None = Field(
         default_factory=secret_from_env(Pinecone.home.key_variable, default=None), exclude=True, repr=False
     )
     truncate: str = "END"

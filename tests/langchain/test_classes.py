@@ -135,6 +135,9 @@ def test_settings_are_frozen_and_a_copy_takes_others(cls):
     embeddings = cls(api_key="k", **fake_clients())
     with pytest.raises(ConfigurationError, match="model_copy"):
         embeddings.batch_size = 2
+    with pytest.raises(ConfigurationError) as caught:
+        embeddings.api_key = "another-key"
+    assert "another-key" not in str(caught.value)
     smaller = embeddings.model_copy(update={"batch_size": 2})
     smaller.embed_documents(["a", "b", "c", "d"])
     assert smaller.usage.requests == 2
