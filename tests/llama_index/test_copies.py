@@ -1,4 +1,4 @@
-"""What travels: dumps, pickles and copies hold the settings, an explicit key only in a pickle, never the environment's."""
+"""Dumps hold no key, pickles and copies an explicit one, and nothing holds the key of the environment."""
 
 import copy
 import importlib

@@ -23,6 +23,7 @@ TEXTS = {
     "cat": "Cats ignore quick birds and lazy people alike.",
     "moon": "The moon pulls the tides.",
 }
+QUESTION = "quick dogs"  # the best document is the fox by sparse vectors, the dog by dense ones
 
 
 @pytest.fixture(params=["Chroma", "Pinecone"])
@@ -81,31 +82,32 @@ def ask(store, pair, is_async):
 
 async def test_sparse_search_ranks_by_the_dot_product(ask, pair):
     _, sparse = pair
-    query = sparse.get_query_embedding("quick dogs")
+    query = sparse.get_query_embedding(QUESTION)
     expected = {}
     for name, text in TEXTS.items():
         document = sparse.get_text_embedding(text)
         expected[name] = sum(weight * document.get(index, 0.0) for index, weight in query.items())
-    found = await ask("quick dogs", VectorStoreQueryMode.SPARSE)
+    found = await ask(QUESTION, VectorStoreQueryMode.SPARSE)
     assert list(found) == sorted(found, key=expected.__getitem__, reverse=True)
     assert found == pytest.approx({name: score for name, score in expected.items() if score}, rel=1e-5)
     assert set(found) == {"fox", "dog", "cat"}
 
 
 async def test_hybrid_search_fuses_dense_and_sparse(ask):
-    found = await ask("quick dogs", VectorStoreQueryMode.HYBRID)
+    found = await ask(QUESTION, VectorStoreQueryMode.HYBRID)
     assert set(found) == set(TEXTS)
-    assert list(found)[0] == "fox"
+    assert max(found, key=found.__getitem__) == "fox"
     assert found["fox"] > found["moon"]
 
 
 async def test_alpha_chooses_between_the_two(ask):
-    sparse = await ask("quick dogs", VectorStoreQueryMode.SPARSE)
-    dense = await ask("quick dogs", VectorStoreQueryMode.DEFAULT)
-    almost_sparse = await ask("quick dogs", VectorStoreQueryMode.HYBRID, alpha=0.001)
-    only_dense = await ask("quick dogs", VectorStoreQueryMode.HYBRID, alpha=1.0)
-    assert list(almost_sparse)[0] == list(sparse)[0]
-    assert list(only_dense)[0] == list(dense)[0]
+    sparse = await ask(QUESTION, VectorStoreQueryMode.SPARSE)
+    dense = await ask(QUESTION, VectorStoreQueryMode.DEFAULT)
+    assert next(iter(sparse)) != next(iter(dense))
+    almost_sparse = await ask(QUESTION, VectorStoreQueryMode.HYBRID, alpha=0.001)  # 0 becomes 0.5 in async methods
+    only_dense = await ask(QUESTION, VectorStoreQueryMode.HYBRID, alpha=1.0)
+    assert next(iter(almost_sparse)) == next(iter(sparse))
+    assert next(iter(only_dense)) == next(iter(dense))
 
 
 async def test_a_query_without_a_known_term_finds_nothing(ask):
