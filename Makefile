@@ -67,7 +67,7 @@ lowest: $(BIN)/uv ## Tests with the lowest versions that pyproject.toml allows
 
 pinecone10: $(BIN)/uv ## The pinecone SDK 10 against the local provider (its own environment: langchain-pinecone refuses 8 and later)
 	$(PYTHON) -m venv .venv-pinecone10
-	$(BIN)/uv pip install --quiet --python .venv-pinecone10/bin/python -e '.[server]' 'pinecone[asyncio]>=10,<11' pytest pytest-asyncio
+	$(BIN)/uv pip install --quiet --python .venv-pinecone10/bin/python -e '.[server]' 'pinecone[asyncio]>=10,<11' pytest pytest-asyncio hypothesis
 	.venv-pinecone10/bin/python -m pytest tests/official
 
 clean: ## Remove environments and caches

@@ -12,6 +12,7 @@ from chromadb.utils.embedding_functions import (
 from chromadb.utils.embedding_functions.chroma_cloud_qwen_embedding_function import ChromaCloudQwenEmbeddingModel
 from langchain_pinecone import PineconeEmbeddings, PineconeSparseEmbeddings
 
+from sparse_embed import DenseEncoder, SparseEncoder, SparseVector
 from sparse_embed.server import local_provider
 from sparse_embed.server.engines.bm25 import Bm25
 from sparse_embed.server.engines.hashing import Hashing
@@ -36,12 +37,15 @@ def point_official_clients_here(url, monkeypatch):
 
 
 @pytest.mark.parametrize("labelled", [False, True])
-def test_chromadb_splade_function_receives_the_engines_vectors(labelled):
+def test_chromadb_splade_function_receives_the_engines_vectors_and_so_do_we(labelled):
     function = ChromaCloudSpladeEmbeddingFunction(include_tokens=labelled)
     expected = [
         (v.indices, v.values, v.tokens or None if labelled else None) for v in Bm25().embed(TEXTS, "document").vectors
     ]
-    assert [(v.indices, v.values, v.labels) for v in function(TEXTS)] == expected
+    theirs = function(TEXTS)
+    assert [(v.indices, v.values, v.labels) for v in theirs] == expected
+    ours = SparseEncoder("chroma", return_tokens=labelled).embed_documents(TEXTS)
+    assert [SparseVector(v.indices, v.values, v.labels) for v in theirs] == ours
     function.close()
 
 
@@ -53,29 +57,36 @@ def test_chromadb_splade_function_reports_our_message_for_a_wrong_key(monkeypatc
     function.close()
 
 
-def test_chromadb_qwen_function_receives_the_engines_vectors():
+def test_chromadb_qwen_function_receives_the_engines_vectors_and_so_do_we():
     function = ChromaCloudQwenEmbeddingFunction(ChromaCloudQwenEmbeddingModel.QWEN3_EMBEDDING_0p6B, task="nl_to_code")
     expected = np.array(Hashing().embed(TEXTS, "document", dimension=1024).vectors, dtype=np.float32)
     assert np.array_equal(function(TEXTS), expected)
     assert np.array_equal(function.embed_query(TEXTS), expected)
+    ours = DenseEncoder("chroma", task="nl_to_code")
+    assert np.array_equal(np.array(ours.embed_documents(TEXTS), dtype=np.float32), expected)
     function._session.close()
 
 
-def test_langchain_pinecone_sparse_receives_the_engines_vectors():
+def test_langchain_pinecone_sparse_receives_the_engines_vectors_and_so_do_we():
     embeddings = PineconeSparseEmbeddings(model="pinecone-sparse-english-v0")
     documents, [query] = Bm25().embed(TEXTS, "document").vectors, Bm25().embed(TEXTS[:1], "query").vectors
     assert [(v.indices, v.values) for v in embeddings.embed_documents(TEXTS)] == [
         (v.indices, v.values) for v in documents
     ]
     assert embeddings.embed_query(TEXTS[0]).to_dict() == {"indices": query.indices, "values": query.values}
+    ours = SparseEncoder("pinecone")
+    assert [(v.indices, v.values) for v in ours.embed_documents(TEXTS)] == [(v.indices, v.values) for v in documents]
+    assert ours.embed_query(TEXTS[0]).values == query.values
 
 
-async def test_langchain_pinecone_sparse_receives_the_engines_vectors_by_asyncio():
+async def test_langchain_pinecone_sparse_receives_the_engines_vectors_and_so_do_we_by_asyncio():
     embeddings = PineconeSparseEmbeddings(model="pinecone-sparse-english-v0")
     documents, [query] = Bm25().embed(TEXTS, "document").vectors, Bm25().embed(TEXTS[:1], "query").vectors
     answers = await embeddings.aembed_documents(TEXTS)
     assert [(v.indices, v.values) for v in answers] == [(v.indices, v.values) for v in documents]
     assert (await embeddings.aembed_query(TEXTS[0])).to_dict() == {"indices": query.indices, "values": query.values}
+    ours = await SparseEncoder("pinecone").aembed_documents(TEXTS)
+    assert [(v.indices, v.values) for v in ours] == [(v.indices, v.values) for v in answers]
 
 
 async def test_langchain_pinecone_finds_the_models_it_asks_for():

@@ -1,7 +1,7 @@
 """The official Pinecone SDK, versions 7 and 10, against the local provider: a client this project did not write.
 
 Runs alone, in an environment with another SDK than the test suite's:
-``pip install 'sparse-embed[server]' 'pinecone==10.*' pytest pytest-asyncio && pytest tests/official``
+``make pinecone10``
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import pytest
 
+from sparse_embed import DenseEncoder, SparseEncoder
 from sparse_embed.server import local_provider
 from sparse_embed.server.engines.bm25 import Bm25
 from sparse_embed.server.engines.hashing import Hashing
@@ -63,12 +64,15 @@ both = pytest.mark.parametrize("how", ["sync", "asyncio"])
 @both
 @pytest.mark.parametrize("model", ["local/bm25", "pinecone-sparse-english-v0"])
 @pytest.mark.parametrize(("input_type", "role"), [("passage", "document"), ("query", "query")])
-def test_sparse_vectors_arrive_as_the_engine_made_them(url, how, model, input_type, role):
+def test_its_sparse_vectors_are_the_engines_and_ours(url, how, model, input_type, role):
     parameters = {"input_type": input_type, "truncate": "END", "return_tokens": True}
     answer = embed(how, TEXTS, model=model, parameters=parameters, host=url)
     vectors, num_tokens = Bm25().embed(TEXTS, role)
     assert [(item["sparse_indices"], item["sparse_values"], item["sparse_tokens"]) for item in answer.data] == vectors
     assert (answer.model, answer.vector_type, answer.usage["total_tokens"]) == (model, "sparse", num_tokens)
+    ours = SparseEncoder("pinecone", model=model, api_key=KEY, base_url=url, return_tokens=True)
+    received = ours.embed_documents(TEXTS) if role == "document" else [ours.embed_query(text) for text in TEXTS]
+    assert [(v.indices, v.values, v.tokens or []) for v in received] == vectors
 
 
 @both
@@ -86,10 +90,12 @@ def test_tokens_stay_away_unless_asked_for(url, how):
         ("llama-text-embed-v2", {"dimension": 384}, 384),
     ],
 )
-def test_dense_vectors_arrive_as_the_engine_made_them(url, how, model, extra, dimension):
+def test_its_dense_vectors_are_the_engines_and_ours(url, how, model, extra, dimension):
     answer = embed(how, TEXTS, model=model, parameters=PARAMETERS | extra, host=url)
     assert [item.values for item in answer.data] == Hashing().embed(TEXTS, "document", dimension=dimension).vectors
     assert answer.vector_type == "dense"
+    ours = DenseEncoder("pinecone", model=model, api_key=KEY, base_url=url, **extra)
+    assert ours.embed_documents(TEXTS) == [item.values for item in answer.data]
 
 
 @both
