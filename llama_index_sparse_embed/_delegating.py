@@ -6,9 +6,10 @@ checks, requests and retries to the encoder.
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
 from sparse_embed.cache import ByteStore
@@ -58,7 +59,7 @@ class Delegating(BaseModel):
     """Seconds without a vector after which a call gives up. None: 180 for documents, 30 for queries."""
     timeout: float | None = Field(default=60.0, exclude=True)
     """Seconds without progress after which one attempt is given up."""
-    cache: Annotated[int | str | os.PathLike[str] | ByteStore | None, SkipValidation] = Field(
+    cache: SkipJsonSchema[SkipValidation[int | str | os.PathLike[str] | ByteStore | None]] = Field(
         default=None, exclude=True, repr=False
     )
     """Remember vectors: a number of entries, the path of a SQLite file, or a byte store. Unlike `embeddings_cache`, it
@@ -67,9 +68,9 @@ class Delegating(BaseModel):
     """Permit a plain ``http://`` address that is not loopback."""
     default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
     """Sent with every request."""
-    http_client: SyncClient | None = Field(default=None, exclude=True, repr=False)
+    http_client: SkipJsonSchema[SyncClient | None] = Field(default=None, exclude=True, repr=False)
     """An ``httpx.Client`` to use as it is (proxy, certificates); never closed here."""
-    http_async_client: AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    http_async_client: SkipJsonSchema[AsyncClient | None] = Field(default=None, exclude=True, repr=False)
     """The same for the async methods."""
 
     def __init__(self, **fields: Any) -> None:  # noqa: ANN401  # the fields; the four classes' signatures are generated

@@ -85,7 +85,8 @@ def langchain(cls: type, provider: str, model: str) -> Subject:
 
 def as_llama_index(model: Any) -> list[object]:
     dense = [model.to_dict(), model.to_json()] if isinstance(model, BaseEmbedding) else []
-    return [model.model_dump(), model.model_dump_json(), dict(model.__repr_args__()), model.to_payload(), *dense]
+    payload = getattr(model, "to_payload", dict)()  # llama-index-core 0.14.10 has none: its events hold the dump
+    return [model.model_dump(), model.model_dump_json(), dict(model.__repr_args__()), payload, *dense]
 
 
 def llama_index(cls: type, provider: str, model: str) -> Subject:
