@@ -139,12 +139,13 @@ class FaultServer:
         requests: What has arrived so far, in order.
         in_flight: Requests that are not answered yet and whose client is still there.
         max_in_flight: The most there have been at once.
+        connections: Open connections.
     """
 
     def __init__(self, script: Script = lambda seen: GOOD) -> None:
         self.script = script
         self.requests: list[Seen] = []
-        self.in_flight = self.max_in_flight = 0
+        self.in_flight = self.max_in_flight = self.connections = 0
         self.url = ""
         self._attempts: Counter[tuple[str, ...]] = Counter()
         self._changed = threading.Condition()
@@ -185,6 +186,7 @@ class FaultServer:
         server.close()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._count(connections=1)
         try:
             while await self._exchange(reader, writer):
                 pass
@@ -192,6 +194,14 @@ class FaultServer:
             pass  # the client left, or the test is over
         finally:
             writer.close()
+            self._count(connections=-1)
+
+    def _count(self, *, connections: int = 0, in_flight: int = 0) -> None:
+        with self._changed:
+            self.connections += connections
+            self.in_flight += in_flight
+            self.max_in_flight = max(self.max_in_flight, self.in_flight)
+            self._changed.notify_all()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and what becomes of it; whether the connection lives on."""
@@ -210,9 +220,7 @@ class FaultServer:
             if action.gate is not None and not await _opened(action.gate, reader):
                 return False
         finally:
-            with self._changed:
-                self.in_flight -= 1
-                self._changed.notify_all()
+            self._count(in_flight=-1)
         if action.ending == "reset":
             linger = struct.pack("ii", 1, 0)  # closing then sends RST instead of FIN
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -225,14 +233,11 @@ class FaultServer:
 
     def _arrived(self, path: str, headers: dict[str, str], body: dict[str, Any]) -> Seen:
         texts = body["texts"] if "texts" in body else [item["text"] for item in body["inputs"]]
-        with self._changed:
-            self._attempts[tuple(texts)] += 1
-            attempt, number = self._attempts[tuple(texts)], len(self.requests) + 1
-            seen = Seen(path, headers, body, texts, attempt, number, time.monotonic())
-            self.requests.append(seen)
-            self.in_flight += 1
-            self.max_in_flight = max(self.max_in_flight, self.in_flight)
-            self._changed.notify_all()
+        self._attempts[tuple(texts)] += 1
+        attempt, number = self._attempts[tuple(texts)], len(self.requests) + 1
+        seen = Seen(path, headers, body, texts, attempt, number, time.monotonic())
+        self.requests.append(seen)
+        self._count(in_flight=1)
         return seen
 
 

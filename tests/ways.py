@@ -1,6 +1,7 @@
 """How tests put an encoder before a misbehaving server, and call it with threads and with asyncio."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from sparse_embed import DenseEncoder, SparseEncoder
-from tests.faultserver import FaultServer, Script, dense_of, sparse_of
+from tests.faultserver import PATIENCE, FaultServer, Script, dense_of, sparse_of
 
 KEY = "sk-Xaphod-4711"
 Way = Callable[[Any, str, Any], Any]
@@ -50,3 +51,15 @@ def meeting(
 def right(encoder: Any, texts: list[str]) -> list[Any]:
     """The vectors that belong to the texts."""
     return [(sparse_of if isinstance(encoder, SparseEncoder) else dense_of)(text) for text in texts]
+
+
+def workers() -> list[threading.Thread]:
+    """The encoders' threads that are still there."""
+    return [thread for thread in threading.enumerate() if thread.name == "sparse-embed"]
+
+
+def workers_end() -> None:
+    """Wait until the last of them is gone."""
+    for thread in workers():
+        thread.join(PATIENCE)
+    assert workers() == []
