@@ -14,7 +14,7 @@ import json
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, TypeVar, overload
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -60,12 +60,23 @@ PGVECTOR_WIDEST: Final = 1_000_000_000
 LUCENE: Final = _Limits("Elasticsearch or OpenSearch", takes_negative=False)
 
 
+@overload
+def each(
+    convert: Callable[[SparseVector], T],
+    vectors: Iterable[SparseVector],
+    *,
+    on_empty: Literal["keep"] | SparseVector = "keep",
+) -> list[T]: ...
+@overload
+def each(
+    convert: Callable[[SparseVector], T], vectors: Iterable[SparseVector], *, on_empty: Literal["none"]
+) -> list[T | None]: ...
 def each(
     convert: Callable[[SparseVector], T],
     vectors: Iterable[SparseVector],
     *,
     on_empty: Literal["keep", "none"] | SparseVector = "keep",
-) -> list[T | None]:
+) -> list[T] | list[T | None]:
     """Convert many vectors; the result has one item a vector, in order, whatever is empty.
 
     Example:
@@ -144,7 +155,7 @@ def to_scipy(vectors: Iterable[SparseVector], width: int | None = None) -> "csr_
     from scipy.sparse import csr_array
 
     limits = NUMPY if width is None else _Limits(f"an array of width {width}", largest_index=width - 1)
-    rows = [row or ([], []) for row in each(lambda vector: _checked(vector, limits), vectors)]
+    rows = each(lambda vector: _checked(vector, limits), vectors)
     ends = np.cumsum([0, *(len(indices) for indices, _ in rows)])
     columns = np.fromiter((index for indices, _ in rows for index in indices), np.int64, ends[-1])
     data = np.fromiter((value for _, values in rows for value in values), np.float32, ends[-1])
