@@ -1,0 +1,417 @@
+"""Exact search over sparse vectors in this process: `InvertedIndex`.
+
+Decides scores, their order, and how postings are kept: in sorted runs that are never changed and are merged when they
+grow alike, so that an addition costs no rebuild and a search needs no lock. Leaves embedding to ``encoder``.
+"""
+
+import json
+import os
+import threading
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, compress, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Self
+from uuid import uuid4
+
+from sparse_embed.errors import ConfigurationError
+from sparse_embed.vectors import SparseVector
+
+try:
+    import numpy as np
+except ModuleNotFoundError as missing:
+    raise ImportError("InvertedIndex needs numpy: pip install 'sparse-embed[retrievers]'") from missing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Filter = Callable[[Mapping[str, Any]], object] | Mapping[str, Any]
+FORM: Final = 1  # of a saved file
+# What numpy, zipfile and json raise for damaged files, found by flipping each bit of one.
+UNREADABLE: Final = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
+SORT_AT: Final = 2**20  # postings: what is added waits unsorted up to this (8 MB), so that single additions are cheap
+
+
+class Hit(NamedTuple):
+    """A document that was found.
+
+    Attributes:
+        id: As it was added.
+        score: Inner product of query and document, with the query's weights times IDF in an index with ``idf=True``.
+        metadata: As it was added; do not change it.
+    """
+
+    id: str
+    score: float
+    metadata: Mapping[str, Any]
+
+
+class InvertedIndex:
+    """Finds the documents with the greatest inner product: exact, incremental, in memory.
+
+    Weights are kept as float32, as in every store, and scores are summed in float64. A posting takes 8 bytes: about
+    80 MB for 100,000 documents of 100 terms. Tokens are not kept.
+
+    Threads: any number may search while others add and delete. A search sees each call of `add` or `delete` as a whole
+    or not at all, and sees every one that returned before it began. It waits for a lock only in the first search after
+    a change.
+
+    Args:
+        idf: Multiply the query's weights by ln(1 + (N - df + 0.5) / (df + 0.5)), where N is the number of documents and
+            df how many of them have the term: Qdrant's formula, for models whose vectors leave IDF to the store (BM25).
+    """
+
+    def __init__(self, *, idf: bool = False) -> None:
+        self._idf = idf
+        self._lock = threading.Lock()
+        self._row_of: dict[str, int] = {}  # documents that are not deleted
+        self._ids: list[str] = []  # by row, with deleted ones; only ever appended to, or replaced as a whole
+        self._metadata: list[Mapping[str, Any]] = []
+        self._waiting: list[_Waiting] = []
+        self._unsorted = 0  # terms in them
+        self._dead: list[int] = []  # rows deleted since the snapshot
+        self._snapshot = _Snapshot((), None, self._ids, self._metadata, 0)
+        self._stale = False
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self._row_of)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._row_of
+
+    def add(
+        self,
+        ids: Iterable[str],
+        vectors: Iterable[SparseVector],
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Add documents, or replace those whose id is there already (they then count as added last).
+
+        Args:
+            ids: One a vector.
+            vectors: All of one model. A document with an empty vector is kept, and never found.
+            metadata: One mapping a vector, for `search`'s filter and for `Hit`; JSON values, if it is to be saved.
+
+        Raises:
+            ConfigurationError: Unequal lengths, an id that is no str, a weight beyond float32. Nothing was added.
+        """
+        ids, vectors = _ids(ids), list(vectors)
+        described = [{} for _ in ids] if metadata is None else list(metadata)
+        if not len(ids) == len(vectors) == len(described):
+            raise ConfigurationError(f"{len(ids)} ids, {len(vectors)} vectors and {len(described)} metadata")
+        for at, (vector, fields) in enumerate(zip(vectors, described, strict=True)):
+            if not isinstance(vector, SparseVector):
+                raise ConfigurationError(f"vector {at} is {type(vector).__name__}, not SparseVector")
+            if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
+                raise ConfigurationError(f"metadata {at} is no mapping with str keys")
+        new = _Waiting.of(vectors)
+        copies = [dict(fields) for fields in described]
+        with self._lock:
+            for row, key in enumerate(ids, len(self._ids)):
+                if (replaced := self._row_of.pop(key, None)) is not None:
+                    self._dead.append(replaced)
+                self._row_of[key] = row
+            self._ids += ids
+            self._metadata += copies
+            self._waiting.append(new)
+            self._unsorted += len(new.terms)
+            if self._unsorted >= SORT_AT:
+                self._take_in()
+            else:
+                self._stale = True
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete documents; ids that are not there are passed over.
+
+        Returns:
+            How many were deleted.
+        """
+        ids = _ids(ids)
+        with self._lock:
+            rows = [self._row_of.pop(key) for key in dict.fromkeys(ids) if key in self._row_of]
+            self._dead += rows
+            self._stale |= bool(rows)
+        return len(rows)
+
+    def search(self, query: SparseVector, k: int = 10, *, filter: Filter | None = None) -> list[Hit]:  # noqa: A002  # the word of every store
+        """The ``k`` documents with the greatest scores, best first; of equal scores the one added first.
+
+        A document without any term of the query is not found, so there may be fewer than ``k``.
+
+        Args:
+            query: A vector of the same model as the documents.
+            k: How many, at least 1.
+            filter: Only documents whose metadata it accepts: a predicate, or a mapping of fields to the values that
+                they must equal. The result is still exact: ``k`` of those accepted.
+
+        Raises:
+            ConfigurationError: Bad input.
+        """
+        if not isinstance(query, SparseVector):
+            raise ConfigurationError(f"query is {type(query).__name__}, not SparseVector: embed it first")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ConfigurationError(f"k must be a whole number of at least 1, not {k!r}")
+        snapshot = self._current()
+        rows, scores = snapshot.scores(query, idf=self._idf)
+        if filter is None and k < len(rows):  # leave out what cannot be among the first k; the rows stay in order
+            best = np.flatnonzero(scores >= np.partition(scores, len(rows) - k)[len(rows) - k])
+            rows, scores = rows[best], scores[best]
+        accepts = _equals(filter) if isinstance(filter, Mapping) else filter
+        order = np.argsort(-scores, kind="stable")  # so equal scores stay in the order of rows, that of addition
+        ranked = zip(rows[order].tolist(), scores[order].tolist(), strict=True)
+        return list(islice(snapshot.hits(ranked, accepts), k))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to one file, which is replaced as a whole or not at all.
+
+        The file is a numpy archive without pickles; metadata is JSON in it (so a tuple is read back as a list).
+
+        Raises:
+            ConfigurationError: Some metadata is not JSON; the message names the document.
+        """
+        snapshot = self._current()
+        alive = np.ones(snapshot.rows, np.bool_) if snapshot.alive is None else snapshot.alive
+        ids, metadata = list(compress(snapshot.ids, alive)), compress(snapshot.metadata, alive)
+        about = json.dumps({"form": FORM, "idf": self._idf, "ids": ids})
+        fields = ",".join(map(_json, ids, metadata))
+        texts = {"about": about, "metadata": f"[{fields}]"}
+        arrays = _merged(snapshot.runs, alive)._asdict()
+        arrays |= {name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()}
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            with unfinished.open("xb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigurationError: The file is damaged, or something else.
+            OSError: It cannot be read.
+        """
+        with open(path, "rb") as file:
+            try:
+                return cls._read(file)
+            except UNREADABLE as error:
+                raise ConfigurationError(f"{os.fspath(path)} is damaged, or not an index written by save") from error
+
+    @classmethod
+    def _read(cls, file: BinaryIO) -> Self:
+        arrays = np.load(file, allow_pickle=False)
+        run = _Run(*(arrays[name] for name in _Run._fields))
+        about, metadata = (json.loads(arrays[name].tobytes()) for name in ("about", "metadata"))
+        index = cls(idf=bool(about["idf"]))
+        index._ids, index._metadata = _ids(about["ids"]), metadata
+        index._row_of = {key: row for row, key in enumerate(index._ids)}
+        if (
+            about["form"] != FORM
+            or not run.is_sound(len(index._ids))
+            or not len(index._row_of) == len(index._ids) == len(index._metadata)
+            or not all(isinstance(fields, dict) for fields in index._metadata)
+        ):
+            raise ValueError
+        index._snapshot = _Snapshot(_runs(run), None, index._ids, index._metadata, len(index._ids))
+        return index
+
+    def _current(self) -> "_Snapshot":
+        if self._stale:
+            with self._lock:
+                if self._stale:
+                    self._take_in()
+        return self._snapshot
+
+    def _take_in(self) -> None:
+        """Make a snapshot of all that was added and deleted; the lock is held."""
+        runs, alive = self._snapshot.runs, None
+        gone = len(self._ids) - len(self._row_of)
+        if gone:
+            alive = np.ones(len(self._ids), np.bool_)
+            if (before := self._snapshot.alive) is not None:
+                alive[: len(before)] = before
+            alive[self._dead] = False
+        if self._unsorted:
+            new = _Waiting.joined(self._waiting).sorted(self._snapshot.rows)
+            # Merge the last runs with the new one while they are no more than twice its size. So their sizes halve from
+            # one to the next, there are few of them, and a posting is moved a logarithmic number of times.
+            size, kept = len(new.rows), len(runs)
+            while kept and len(runs[kept - 1].rows) <= 2 * size:
+                kept -= 1
+                size += len(runs[kept].rows)
+            runs = (*runs[:kept], _merged((*runs[kept:], new)) if kept < len(runs) else new)
+        if alive is not None and gone > len(self._row_of):  # more deleted than left: make their room free
+            runs = _runs(_merged(runs, alive))
+            self._ids = list(compress(self._ids, alive))
+            self._metadata = list(compress(self._metadata, alive))
+            self._row_of = {key: row for row, key in enumerate(self._ids)}
+            alive = None
+        self._snapshot = _Snapshot(runs, alive, self._ids, self._metadata, len(self._ids))
+        self._waiting, self._unsorted, self._dead = [], 0, []
+        self._stale = False
+
+
+class _Waiting(NamedTuple):
+    """Documents as they came: their terms one after another."""
+
+    terms: "NDArray[np.uint32]"
+    weights: "NDArray[np.float32]"
+    lengths: "NDArray[np.intp]"
+
+    @classmethod
+    def of(cls, vectors: Sequence[SparseVector]) -> Self:
+        lengths = np.array([len(vector.indices) for vector in vectors], np.intp)
+        total = int(lengths.sum())
+        terms = np.fromiter(chain.from_iterable(vector.indices for vector in vectors), np.uint32, total)
+        with np.errstate(over="ignore"):  # numpy would warn; the check below names the vector
+            weights = np.fromiter(chain.from_iterable(vector.values for vector in vectors), np.float32, total)
+        if not np.isfinite(weights).all():
+            at = int(np.searchsorted(lengths.cumsum(), np.flatnonzero(~np.isfinite(weights))[0], side="right"))
+            raise ConfigurationError(f"vector {at} has a weight that does not fit float32")
+        return cls(terms, weights, lengths)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[_Waiting]") -> Self:
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def sorted(self, first_row: int) -> "_Run":
+        rows = np.arange(first_row, first_row + len(self.lengths), dtype=np.uint32)
+        return _run(self.terms, np.repeat(rows, self.lengths), self.weights)
+
+
+class _Run(NamedTuple):
+    """Postings sorted by term, then row. Those of ``terms[i]`` lie from ``starts[i]`` to ``starts[i + 1]``."""
+
+    terms: "NDArray[np.uint32]"
+    starts: "NDArray[np.int64]"
+    rows: "NDArray[np.uint32]"
+    weights: "NDArray[np.float32]"
+
+    def is_sound(self, documents: int) -> bool:
+        """Whether arrays that were read from a file may be used."""
+        terms, starts, rows, weights = self
+        if (
+            [(array.dtype, array.ndim) for array in self] != [(np.dtype(name), 1) for name in ("u4", "i8", "u4", "f4")]
+            or len(starts) != len(terms) + 1
+            or not (starts[0] == 0 and np.all(np.diff(starts) > 0))
+            or not starts[-1] == len(rows) == len(weights)
+        ):
+            return False
+        order = np.repeat(terms.astype(np.uint64) << np.uint64(32), np.diff(starts)) + rows
+        return bool(
+            np.all(terms[1:] > terms[:-1])
+            and np.all(order[1:] > order[:-1])
+            and (not len(rows) or rows.max() < documents)
+            and np.isfinite(weights).all()
+        )
+
+
+class _Snapshot(NamedTuple):
+    """What a search sees. Never changed; the two lists may grow beyond ``rows``."""
+
+    runs: tuple[_Run, ...]
+    alive: "NDArray[np.bool_] | None"
+    ids: Sequence[str]
+    metadata: Sequence[Mapping[str, Any]]
+    rows: int
+
+    def scores(self, query: SparseVector, *, idf: bool) -> "tuple[NDArray[np.intp], NDArray[np.float64]]":
+        """Rows, ascending, that have a term of the query, and their scores."""
+        wanted = _Waiting.of([query])
+        factors = wanted.weights.astype(np.float64)
+        numbers: list[int] = []  # of the query's terms, one a slice
+        rows: list[NDArray[np.uint32]] = []
+        weights: list[NDArray[np.float32]] = []
+        for run in self.runs:
+            places = np.searchsorted(run.terms, wanted.terms)
+            places[places == len(run.terms)] = 0
+            there = np.flatnonzero(run.terms[places] == wanted.terms)
+            places = places[there]
+            numbers += there.tolist()
+            for start, end in zip(run.starts[places].tolist(), run.starts[places + 1].tolist(), strict=True):
+                rows.append(run.rows[start:end])
+                weights.append(run.weights[start:end])
+        if not numbers:
+            return np.empty(0, np.intp), np.empty(0)
+        row: NDArray[np.intp] = np.concatenate(rows, dtype=np.intp)
+        weight: NDArray[np.float64] = np.concatenate(weights, dtype=np.float64)
+        lengths = np.array([len(part) for part in rows])
+        if idf:
+            living = lengths if self.alive is None else np.add.reduceat(self.alive[row], lengths.cumsum() - lengths)
+            frequencies = np.bincount(numbers, living, minlength=len(factors))
+            documents = self.rows if self.alive is None else np.count_nonzero(self.alive)
+            factors *= np.log1p((documents - frequencies + 0.5) / (frequencies + 0.5))
+        weight *= np.repeat(factors[numbers], lengths)
+        totals = np.bincount(row, weight).astype(np.float64, copy=False)  # float64 it is; numpy's stub says intp
+        touched = np.zeros(len(totals), np.bool_)
+        touched[row] = True
+        if self.alive is not None:
+            touched &= self.alive[: len(touched)]
+        found = np.flatnonzero(touched)
+        return found, totals[found]
+
+    def hits(
+        self, ranked: Iterable[tuple[int, float]], accepts: Callable[[Mapping[str, Any]], object] | None
+    ) -> Iterator[Hit]:
+        for row, score in ranked:
+            if accepts is None or accepts(self.metadata[row]):
+                yield Hit(self.ids[row], score, self.metadata[row])
+
+
+def _run(terms: "NDArray[np.uint32]", rows: "NDArray[np.uint32]", weights: "NDArray[np.float32]") -> _Run:
+    order = np.argsort(terms, kind="stable")  # stable: rows are ascending already; and it is quick on sorted parts
+    terms = terms[order]
+    firsts = np.flatnonzero(np.diff(terms.astype(np.int64), prepend=-1))
+    return _Run(terms[firsts], np.append(firsts, len(terms)), rows[order], weights[order])
+
+
+def _merged(runs: Sequence[_Run], alive: "NDArray[np.bool_] | None" = None) -> _Run:
+    """One run of all; with ``alive``, without the dead, whose rows are closed up."""
+    terms = np.concatenate([np.empty(0, np.uint32), *(np.repeat(run.terms, np.diff(run.starts)) for run in runs)])
+    rows = np.concatenate([np.empty(0, np.uint32), *(run.rows for run in runs)])
+    weights = np.concatenate([np.empty(0, np.float32), *(run.weights for run in runs)])
+    if alive is not None:
+        live = alive[rows]
+        new_rows = (np.cumsum(alive) - 1).astype(np.uint32)
+        terms, rows, weights = terms[live], new_rows[rows[live]], weights[live]
+    return _run(terms, rows, weights)
+
+
+def _runs(run: _Run) -> tuple[_Run, ...]:
+    return (run,) if len(run.rows) else ()
+
+
+def _ids(ids: Iterable[str]) -> list[str]:
+    if isinstance(ids, str):
+        raise ConfigurationError("a list of ids is needed, not one str: for one id pass [id]")
+    ids = list(ids)
+    for at, key in enumerate(ids):
+        if not isinstance(key, str):
+            raise ConfigurationError(f"id {at} is {type(key).__name__}, not str")
+    return ids
+
+
+def _equals(wanted: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda fields: all(name in fields and fields[name] == value for name, value in wanted.items())
+
+
+def _json(key: str, fields: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(fields)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"metadata of {key!r} cannot be saved: {error}") from None
