@@ -4,6 +4,7 @@ Not subclasses of `Embeddings`: caches and stores would take their vectors for d
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from pydantic import PrivateAttr
 
@@ -11,6 +12,13 @@ from langchain_sparse_embed._delegating import ChromaSettings, Delegating, Pinec
 from sparse_embed import SparseEncoder, SparseVector
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import Pinecone
+
+if TYPE_CHECKING:
+    from langchain_sparse_embed.stores.milvus import MilvusSparseEmbeddings
+    from langchain_sparse_embed.stores.pinecone import PineconeStoreEmbeddings
+    from langchain_sparse_embed.stores.pinecone_text import PineconeTextEncoder
+    from langchain_sparse_embed.stores.qdrant import QdrantSparseEmbeddings
+    from sparse_embed.stores.chroma import EncoderFunction
 
 
 class _Sparse(Delegating):
@@ -59,6 +67,53 @@ class _Sparse(Delegating):
     def astream_documents(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[SparseVector]:
         """Like `stream_documents`, on the running event loop; `texts` may be an async iterable."""
         return self._encoder.astream_documents(texts)
+
+    def as_qdrant(self) -> "QdrantSparseEmbeddings":
+        """For ``QdrantVectorStore(sparse_embedding=...)``, as the type that is asked for there."""
+        from langchain_sparse_embed.stores.qdrant import QdrantSparseEmbeddings
+
+        return QdrantSparseEmbeddings(self)
+
+    def as_milvus(self) -> "MilvusSparseEmbeddings":
+        """For ``Milvus(embedding_function=...)``, alone or in a list with a dense one.
+
+        Give the store ``index_params`` and ``search_params``: by its own defaults Milvus drops a fifth of the weights
+        (langchain-milvus 0.3), and Milvus Lite 3 refuses them.
+        """
+        from langchain_sparse_embed.stores.milvus import MilvusSparseEmbeddings
+
+        return MilvusSparseEmbeddings(self)
+
+    def as_pinecone(self, *, placeholder: SparseVector | None = None) -> "PineconeStoreEmbeddings":
+        """For ``PineconeSparseVectorStore(embedding=...)``.
+
+        Args:
+            placeholder: Stands for a text without terms, of which Pinecone keeps no vector, for instance a tiny weight
+                at an index that no text has. None: such a text is refused by its position in what the store hands over.
+        """
+        from langchain_sparse_embed.stores.pinecone import PineconeStoreEmbeddings
+
+        return PineconeStoreEmbeddings(self, placeholder)
+
+    def as_pinecone_text(self, *, placeholder: SparseVector | None = None) -> "PineconeTextEncoder":
+        """For ``PineconeHybridSearchRetriever(sparse_encoder=...)``, in the shape of pinecone-text's encoders.
+
+        Args:
+            placeholder: As in `as_pinecone`.
+        """
+        from langchain_sparse_embed.stores.pinecone_text import PineconeTextEncoder
+
+        return PineconeTextEncoder(self, placeholder)
+
+    def as_chroma(self) -> "EncoderFunction":
+        """For ``SparseVectorIndexConfig(embedding_function=...)`` of a collection in Chroma Cloud.
+
+        `sparse_embed.stores.chroma.open_collection` opens or creates such a collection. Every process that adds to it
+        or searches it must ``import sparse_embed.stores.chroma``.
+        """
+        from sparse_embed.stores.chroma import EncoderFunction
+
+        return EncoderFunction(self._encoder)
 
 
 class ChromaCloudSparseEmbeddings(ChromaSettings, _Sparse):

@@ -1,0 +1,1 @@
+"""Seams of LangChain's vector stores, one module each; the ``as_…`` methods import them on first use."""
