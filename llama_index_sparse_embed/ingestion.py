@@ -1,0 +1,106 @@
+"""A pipeline step that has sparse vectors ready before a store asks for them.
+
+LlamaIndex stores ask for sparse vectors while they write: Milvus for one node at a time, Qdrant on the event loop.
+Asked for beforehand, all texts travel in few requests side by side, and the store finds their vectors in the cache.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from llama_index.core.schema import BaseNode, MetadataMode, TransformComponent
+from llama_index.core.utils import iter_batch
+from pydantic import PrivateAttr
+
+from llama_index_sparse_embed.sparse import ChromaCloudSparseEmbedding, PineconeInferenceSparseEmbedding
+from sparse_embed import ConfigurationError
+from sparse_embed.cache import MemoryStore
+
+# Milvus takes `node.text` (llama-index-vector-stores-milvus 1.2), which is the content without metadata.
+MODES: Final = {"embed": MetadataMode.EMBED, "text": MetadataMode.NONE, "none": MetadataMode.NONE}
+
+
+class SparsePrefetch(TransformComponent):
+    """Fills the cache of a sparse embedding with the vectors of nodes; the nodes pass through as they are.
+
+    Make it the last step, since it must see the nodes' final text, and give the store the same embedding. With
+    ``num_workers``, or when the pipeline's own cache outlives the process (a step that is found there does not run),
+    the embedding's cache must be one that processes share: a path, or a store outside.
+
+    Example:
+        >>> from llama_index.core.ingestion import IngestionPipeline
+        >>> from llama_index_sparse_embed import ChromaCloudEmbedding, ChromaCloudSparseEmbedding
+        >>> sparse = ChromaCloudSparseEmbedding(cache="vectors.sqlite")
+        >>> pipeline = IngestionPipeline(transformations=[ChromaCloudEmbedding(), SparsePrefetch(sparse)])
+    """
+
+    embedding: ChromaCloudSparseEmbedding | PineconeInferenceSparseEmbedding
+    """Whose cache is filled."""
+    text: Literal["embed", "text", "none"] = "embed"
+    """What the store will ask for: ``"embed"``, the text with the metadata that is meant for embedding (Qdrant,
+    Pinecone); ``"text"``, ``node.text`` (Milvus); ``"none"``, the text without metadata (Chroma)."""
+    _travelled: bool = PrivateAttr(default=False)
+
+    def __init__(
+        self,
+        embedding: ChromaCloudSparseEmbedding | PineconeInferenceSparseEmbedding,
+        text: Literal["embed", "text", "none"] = "embed",
+    ) -> None:
+        """Check that there is a cache to fill; nothing is sent.
+
+        Raises:
+            ConfigurationError: The embedding is none of this package, or has no cache; or there is no such text.
+        """
+        if not isinstance(embedding, ChromaCloudSparseEmbedding | PineconeInferenceSparseEmbedding):
+            raise ConfigurationError(f"a sparse embedding of this package is needed, not {type(embedding).__name__}")
+        if embedding.cache is None:
+            raise ConfigurationError(
+                "the embedding has no cache to fill: give it cache=, a number of entries or a path"
+            )
+        if text not in MODES:
+            raise ConfigurationError(f"text must be one of {', '.join(MODES)}, not {text!r}")
+        super().__init__(embedding=embedding, text=text)
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:  # noqa: ANN401  # as the base
+        """Embed what is not in the cache yet.
+
+        Raises:
+            ConfigurationError: The cache could not serve the store: it is too small, or stays in this worker process.
+            SparseEmbedError: A vector cannot be had.
+        """
+        for texts in iter_batch(self._texts(nodes), self.embedding.embed_batch_size):
+            self.embedding.get_text_embedding_batch(texts)  # window by window, so that few vectors are held
+        return nodes
+
+    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:  # noqa: ANN401  # as the base
+        """Like calling it, on the running event loop."""
+        for texts in iter_batch(self._texts(nodes), self.embedding.embed_batch_size):
+            await self.embedding.aget_text_embedding_batch(texts)
+        return nodes
+
+    def _texts(self, nodes: Sequence[BaseNode]) -> list[str]:
+        texts = list(dict.fromkeys(node.get_content(MODES[self.text]) for node in nodes))
+        cache = self.embedding.cache
+        if self._travelled and isinstance(cache, int | MemoryStore):
+            raise ConfigurationError(
+                "the cache of the embedding stays in this worker process, where no store will look: "
+                "give it cache=, the path of a file that processes share"
+            )
+        if isinstance(cache, int) and cache < len(texts):
+            raise ConfigurationError(f"cache={cache} is too small for {len(texts)} texts: the first would be forgotten")
+        return texts
+
+    # Not LlamaIndex's __getstate__ (core 0.14), which leaves out with a log line what cannot be pickled.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (type(self), self.embedding, self.text, os.getpid(), self._travelled)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in dumps."""
+        return cls.__name__
+
+
+def _arrived(cls: type[SparsePrefetch], embedding: Any, text: Any, process: int, travelled: bool) -> SparsePrefetch:  # noqa: ANN401  # from a pickle
+    prefetch = cls(embedding, text)
+    prefetch._travelled = travelled or process != os.getpid()
+    return prefetch
