@@ -36,7 +36,7 @@ lint: .venv/.dev ## Style, and the direction of imports
 
 types: .venv/.dev ## mypy (strict) over the code, mypy and pyright over uses of the public API
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: .venv/.dev ## All tests that need no environment of their own
 	$(PYTEST) -n 2

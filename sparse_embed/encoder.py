@@ -126,6 +126,10 @@ class _Encoder(ABC, Generic[V]):
             ConfigurationError: A setting that cannot work.
         """
         chosen = make_provider(provider, self._kind, model, return_tokens, provider_options)
+        if not isinstance(api_key, str | SecretStr | None):
+            raise ConfigurationError(f"api_key must be a str or a SecretStr, not {type(api_key).__name__}")
+        if not isinstance(default_headers, Mapping | None):
+            raise ConfigurationError(f"default_headers must be a mapping, not {type(default_headers).__name__}")
         settings = Settings(
             api_key=SecretStr(api_key) if isinstance(api_key, str) else api_key,
             base_url=base_url,
@@ -231,39 +235,11 @@ class _Encoder(ABC, Generic[V]):
             ConfigurationError: Bad input or settings; no request was sent.
             SparseEmbedError: The vectors cannot be had; ``error.partial`` holds the ones received before.
         """
-        chunk = self._chunk(listed(texts), "document")
-        self._recall(chunk)
-        batches = list(even_batches(chunk.missing(), self._batch_size))
-        with keeping([chunk], self._remember):
-            if len(batches) == 1:
-                drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, threading.Event())
-                self._remember(chunk)
-            elif batches:
-                flows = (embed(chunk.call, batch) for batch in batches)
-                with closing(self._run(flows, None, self._reporter(chunk, batches))) as results:
-                    for _ in results:
-                        self._remember(chunk)
-        return self._vectors(chunk)
+        return self._embed(self._chunk(listed(texts), "document"))
 
     async def aembed_documents(self, texts: Sequence[str]) -> list[V]:
         """Like `embed_documents`, on the running event loop."""
-        chunk = self._chunk(listed(texts), "document")
-        await self._off_loop(self._recall, chunk)
-        batches = list(even_batches(chunk.missing(), self._batch_size))
-        with keeping([chunk], self._remember):
-            if len(batches) == 1:
-                await adrive(embed(chunk.call, batches[0]), self._http, self._rate_limiter)
-                await self._off_loop(self._remember, chunk)
-            elif batches:
-
-                async def flows() -> AsyncIterator[Flow[Batch]]:
-                    for batch in batches:
-                        yield embed(chunk.call, batch)
-
-                async with aclosing(self._arun(flows(), None, self._reporter(chunk, batches))) as results:
-                    async for _ in results:
-                        await self._off_loop(self._remember, chunk)
-        return self._vectors(chunk)
+        return await self._aembed(self._chunk(listed(texts), "document"))
 
     def embed_query(self, text: str) -> V:
         """Vector of a query.
@@ -272,21 +248,11 @@ class _Encoder(ABC, Generic[V]):
             ConfigurationError: Bad input or settings; no request was sent.
             SparseEmbedError: The vector cannot be had.
         """
-        chunk = self._chunk([text], "query")
-        self._recall(chunk)
-        for batch in even_batches(chunk.missing(), 1):
-            drive(embed(chunk.call, batch), self._http, self._rate_limiter, threading.Event())
-            self._remember(chunk)
-        return chunk.call.found[text]
+        return self._embed(self._chunk([text], "query"))[0]
 
     async def aembed_query(self, text: str) -> V:
         """Like `embed_query`, on the running event loop."""
-        chunk = self._chunk([text], "query")
-        await self._off_loop(self._recall, chunk)
-        for batch in even_batches(chunk.missing(), 1):
-            await adrive(embed(chunk.call, batch), self._http, self._rate_limiter)
-            await self._off_loop(self._remember, chunk)
-        return chunk.call.found[text]
+        return (await self._aembed(self._chunk([text], "query")))[0]
 
     def stream_documents(self, texts: Iterable[str]) -> Iterator[V]:
         """Vectors of documents, one a text, in order, in bounded memory.
@@ -345,6 +311,40 @@ class _Encoder(ABC, Generic[V]):
                     await self._off_loop(self._remember, waiting.popleft())
                     for vector in self._vectors(chunk):
                         yield vector
+
+    def _embed(self, chunk: Chunk[V]) -> list[V]:
+        self._recall(chunk)
+        batches = list(even_batches(chunk.missing(), self._batch_size))
+        report = self._reporter(chunk, batches)
+        with keeping([chunk], self._remember):
+            if len(batches) == 1:  # no threads for one request
+                report(drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, threading.Event()))
+                self._remember(chunk)
+            elif batches:
+                flows = (embed(chunk.call, batch) for batch in batches)
+                with closing(self._run(flows, None, report)) as results:
+                    for _ in results:
+                        self._remember(chunk)
+        return self._vectors(chunk)
+
+    async def _aembed(self, chunk: Chunk[V]) -> list[V]:
+        await self._off_loop(self._recall, chunk)
+        batches = list(even_batches(chunk.missing(), self._batch_size))
+        report = self._reporter(chunk, batches)
+        with keeping([chunk], self._remember):
+            if len(batches) == 1:
+                report(await adrive(embed(chunk.call, batches[0]), self._http, self._rate_limiter))
+                await self._off_loop(self._remember, chunk)
+            elif batches:
+
+                async def flows() -> AsyncIterator[Flow[Batch]]:
+                    for batch in batches:
+                        yield embed(chunk.call, batch)
+
+                async with aclosing(self._arun(flows(), None, report)) as results:
+                    async for _ in results:
+                        await self._off_loop(self._remember, chunk)
+        return self._vectors(chunk)
 
     def _embed_chunk(self, chunk: Chunk[V]) -> Flow[Chunk[V]]:
         for batch in even_batches(chunk.missing(), self._batch_size):
@@ -408,14 +408,18 @@ class _Encoder(ABC, Generic[V]):
         return Asked(self._provider.name, base_url, role, self._provider.encode([], role))
 
     def _reporter(self, chunk: Chunk[V], batches: list[Batch]) -> Callable[[Batch], None]:
+        tell = self._on_progress
+        if tell is None or chunk.call.role == "query":
+            return lambda batch: None
         total = len(chunk.texts)
         left = sum(len(batch.texts) for batch in batches)
+        if left < total:
+            tell(total - left, total)  # blank, repeated or cached
 
         def report(batch: Batch) -> None:
             nonlocal left
             left -= len(batch.texts)
-            if self._on_progress is not None:
-                self._on_progress(total - left, total)
+            tell(total - left, total)
 
         return report
 

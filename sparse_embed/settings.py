@@ -59,6 +59,7 @@ class Settings:
             _checked_url(self.base_url, self.allow_insecure_http)
         if self.api_key is not None:
             _checked_key(self.api_key.get_secret_value(), "api_key")
+        _check_headers(self.default_headers)
 
     def base_url_for(self, home: Home) -> str:
         """The configured address, else the one in the environment, else the provider's own."""
@@ -131,6 +132,15 @@ def _checked_key(key: str, source: str) -> SecretStr:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise ConfigurationError(f"{source} holds characters that no key has (spaces, controls or non-ASCII)")
     return SecretStr(key)
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """A header may hold a secret: the message names it and never shows its value."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not name or not all(char.isalnum() or char in "-_" for char in name):
+            raise ConfigurationError("a name in default_headers is not a header's name")
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise ConfigurationError(f"default_headers[{name!r}] must be printable ASCII text")
 
 
 def _whole(name: str, value: int | None, *, at_least: int) -> None:

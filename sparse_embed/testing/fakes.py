@@ -83,7 +83,7 @@ def _dense(text: str) -> list[float]:
 
 @contextmanager
 def no_wait() -> Iterator[None]:
-    """Let retries and rate-limit pauses take no time, in every encoder of this process.
+    """Let retries and rate-limit pauses take no time, in every encoder of this process; deadlines see them pass.
 
     Example:
         >>> from sparse_embed.testing import no_wait

@@ -120,6 +120,27 @@ class Call(Generic[V]):
     progressed: float = float("-inf")
 
 
+class _Deadline:
+    """How long one batch has gone on without the call making progress."""
+
+    def __init__(self, call: Call[V]) -> None:
+        self._call = call
+        self._since = call.clock()
+        self._paused = 0.0
+
+    def pause(self, seconds: float) -> Sleep:
+        """Count a pause."""
+        self._paused += seconds
+        return Sleep(seconds)
+
+    def left(self) -> float:
+        """Seconds until the call gives up."""
+        if self._call.progressed > self._since:
+            self._since, self._paused = self._call.progressed, 0.0
+        # The clock counts pauses too, except where `sparse_embed.testing.no_wait` lets them take no time.
+        return self._call.patience.deadline - max(self._call.clock() - self._since, self._paused)
+
+
 def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
     """Receive the vectors of a batch into ``call.found``.
 
@@ -128,16 +149,18 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
     """
     request = call.provider.encode(batch.texts, call.role)
     error: SparseEmbedError | None = None
+    deadline: _Deadline | None = None
     started = call.clock()
-    first_permit: float | None = None
     sent = failures = 0
     while True:
         yield PERMIT
         # Waiting in line behind the encoder's other requests is not the provider's failure: it counts from here.
-        first_permit = call.clock() if first_permit is None else first_permit
-        yield from _wait_for_slot(call, first_permit, error, batch)
+        deadline = deadline or _Deadline(call)
+        yield from _wait_for_slot(call, deadline, error, batch)
+        left = deadline.left()
+        if left <= 0:
+            raise error or _held_too_long(call, batch, 0.0)
         start = call.clock()
-        left = _time_left(call, first_permit, start, error, batch)
         outcome = yield Send(request, left if call.timeout is None else min(call.timeout, left))
         call.meter.add(requests=1, retries=int(sent > 0))
         sent += 1
@@ -146,39 +169,38 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
                 yield from embed(call, half)
             return batch
         result = _judge(call, batch, outcome)
+        now = call.clock()
         if isinstance(result, Answer):
             call.found.update(zip(batch.texts, result.vectors, strict=True))
             call.received.extend(batch.texts)
-            call.progressed = call.clock()
-            call.pace.succeeded(call.progressed)
+            call.progressed = now
+            call.pace.succeeded(now)
             call.meter.add(total_tokens=result.total_tokens, texts=len(batch.texts))
             return batch
         error, worth_retrying = result
         error.provider = call.provider.name
         error.texts = batch.span
         error.attempts = sent
-        error.elapsed = call.clock() - started
+        error.elapsed = now - started
         limited = isinstance(error, RateLimitError)
         if call.patience.counts_rate_limits or not limited:
             failures += 1
-        if not worth_retrying or failures > call.patience.max_retries:
-            raise error
         if error.retry_after:
             wait = error.retry_after * (1 + UPWARD_JITTER * call.random())
         elif limited and sent == 1 and call.pace.gap():
             wait = call.pace.gap()
         else:
             wait = backoff(sent, call.random())
-        now = call.clock()
-        _time_left(call, first_permit, now + wait, error, batch)
+        if not worth_retrying or failures > call.patience.max_retries or wait >= deadline.left():
+            raise error
         if limited:
             call.pace.refused(now, start, wait)
         else:
-            yield Sleep(wait)
+            yield deadline.pause(wait)
 
 
 def _wait_for_slot(
-    call: Call[V], first_permit: float, error: SparseEmbedError | None, batch: Batch
+    call: Call[V], deadline: _Deadline, error: SparseEmbedError | None, batch: Batch
 ) -> Generator[Effect, None, None]:
     """Wait until the encoder's pace lets a request start, anew when it changes meanwhile."""
     now = call.clock()
@@ -186,26 +208,22 @@ def _wait_for_slot(
         slot = call.pace.book(now)
         while now < slot.start and call.pace.epoch == slot.epoch:
             # A pause that outlasts the deadline fails at once; a place in a moving line is kept while the line moves.
-            _time_left(call, first_permit, call.pace.paused_until(now), error, batch)
+            pause = call.pace.paused_until(now) - now
+            if pause >= deadline.left():
+                raise error or _held_too_long(call, batch, pause)
             nap = min(slot.start - now, LONGEST_NAP)
-            yield Sleep(nap)
+            yield deadline.pause(nap)
             now += nap
         if call.pace.epoch == slot.epoch:
             return
 
 
-def _time_left(call: Call[V], first_permit: float, then: float, error: SparseEmbedError | None, batch: Batch) -> float:
-    """Seconds that will be left of the deadline at `then`; raises now when there will be none."""
-    left = max(first_permit, call.progressed) + call.patience.deadline - then
-    if left > 0:
-        return left
-    if error is not None:
-        raise error
-    raise RateLimitError(
+def _held_too_long(call: Call[V], batch: Batch, pause: float) -> RateLimitError:
+    return RateLimitError(
         f"{call.provider.title} limits the rate, and the pause it asked for outlasts the deadline of this call",
         provider=call.provider.name,
         status=429,
-        retry_after=then - call.clock(),
+        retry_after=pause,
         texts=batch.span,
     )
 

@@ -30,7 +30,7 @@ class RateLimiter(Protocol):
 
 
 class _Waiting:
-    """Whether sleeping takes time: ``sparse_embed.testing.no_wait`` turns it off."""
+    """Whether pauses take time: `sparse_embed.testing.no_wait` turns it off."""
 
     scale = 1.0
 
