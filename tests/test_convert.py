@@ -1,5 +1,6 @@
 """Vectors reach the types of stores and come back; what a store would refuse or damage is refused first."""
 
+import doctest
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pinecone import SparseValues
 from pinecone.db_data.sparse_values_factory import SparseValuesFactory
 from qdrant_client import QdrantClient, models
 
+import sparse_embed.convert
 from sparse_embed import ConfigurationError, SparseVector
 from sparse_embed.convert import (
     each,
@@ -216,3 +218,7 @@ def test_importing_the_module_imports_no_library() -> None:
         "assert not {'numpy', 'scipy', 'qdrant_client', 'chromadb', 'pinecone'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_example_in_the_docstring_is_true() -> None:
+    assert doctest.testmod(sparse_embed.convert) == (0, 1)
