@@ -39,6 +39,7 @@ UNREADABLE: Final = (
     zipfile.BadZipFile,
 )
 SORT_AT: Final = 2**20  # postings: what is added waits unsorted up to this (8 MB), so that single additions are cheap
+_NONE: Final = np.empty(0, np.intp)
 
 
 class Hit(NamedTuple):
@@ -48,11 +49,14 @@ class Hit(NamedTuple):
         id: As it was added.
         score: Inner product of query and document, with the query's weights times IDF in an index with ``idf=True``.
         metadata: As it was added; do not change it.
+        terms: What each of the query's terms in the document adds to the score, with the query's tokens; None unless
+            asked for.
     """
 
     id: str
     score: float
     metadata: Mapping[str, Any]
+    terms: SparseVector | None = None
 
 
 class InvertedIndex:
@@ -81,6 +85,11 @@ class InvertedIndex:
         self._dead: list[int] = []  # rows deleted since the snapshot
         self._snapshot = _Snapshot((), None, self._ids, self._metadata, 0)
         self._stale = False
+
+    @property
+    def idf(self) -> bool:
+        """Whether the query's weights are multiplied by IDF."""
+        return self._idf
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -143,7 +152,14 @@ class InvertedIndex:
             self._stale |= bool(rows)
         return len(rows)
 
-    def search(self, query: SparseVector, k: int = 10, *, filter: Filter | None = None) -> list[Hit]:  # noqa: A002  # the word of every store
+    def search(
+        self,
+        query: SparseVector,
+        k: int = 10,
+        *,
+        filter: Filter | None = None,  # noqa: A002  # the word of every store
+        terms: bool = False,
+    ) -> list[Hit]:
         """The ``k`` documents with the greatest scores, best first; of equal scores the one added first.
 
         A document without any term of the query is not found, so there may be fewer than ``k``.
@@ -153,6 +169,7 @@ class InvertedIndex:
             k: How many, at least 1.
             filter: Only documents whose metadata it accepts: a predicate, or a mapping of fields to the values that
                 they must equal. The result is still exact: ``k`` of those accepted.
+            terms: Fill in `Hit.terms`.
 
         Raises:
             ConfigurationError: Bad input.
@@ -162,14 +179,14 @@ class InvertedIndex:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ConfigurationError(f"k must be a whole number of at least 1, not {k!r}")
         snapshot = self._current()
-        rows, scores = snapshot.scores(query, idf=self._idf)
+        rows, scores, shares = snapshot.scores(query, idf=self._idf)
         if filter is None and k < len(rows):  # leave out what cannot be among the first k; the rows stay in order
             best = np.flatnonzero(scores >= np.partition(scores, len(rows) - k)[len(rows) - k])
             rows, scores = rows[best], scores[best]
         accepts = _equals(filter) if isinstance(filter, Mapping) else filter
         order = np.argsort(-scores, kind="stable")  # so equal scores stay in the order of rows, that of addition
         ranked = zip(rows[order].tolist(), scores[order].tolist(), strict=True)
-        return list(islice(snapshot.hits(ranked, accepts), k))
+        return list(islice(snapshot.hits(ranked, accepts, shares if terms else None), k))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one file, which is replaced as a whole or not at all.
@@ -330,8 +347,8 @@ class _Snapshot(NamedTuple):
     metadata: Sequence[Mapping[str, Any]]
     rows: int
 
-    def scores(self, query: SparseVector, *, idf: bool) -> "tuple[NDArray[np.intp], NDArray[np.float64]]":
-        """Rows, ascending, that have a term of the query, and their scores."""
+    def scores(self, query: SparseVector, *, idf: bool) -> "tuple[NDArray[np.intp], NDArray[np.float64], _Shares]":
+        """Rows, ascending, that have a term of the query, their scores, and how these are made up."""
         wanted = _Waiting.of([query])
         factors = wanted.weights.astype(np.float64)
         numbers: list[int] = []  # of the query's terms, one a slice
@@ -347,7 +364,7 @@ class _Snapshot(NamedTuple):
                 rows.append(run.rows[start:end])
                 weights.append(run.weights[start:end])
         if not numbers:
-            return np.empty(0, np.intp), np.empty(0)
+            return _NONE, np.empty(0), _Shares(query, [], _NONE, _NONE, np.empty(0))
         row: NDArray[np.intp] = np.concatenate(rows, dtype=np.intp)
         weight: NDArray[np.float64] = np.concatenate(weights, dtype=np.float64)
         lengths = np.array([len(part) for part in rows])
@@ -363,14 +380,38 @@ class _Snapshot(NamedTuple):
         if self.alive is not None:
             touched &= self.alive[: len(touched)]
         found = np.flatnonzero(touched)
-        return found, totals[found]
+        return found, totals[found], _Shares(query, numbers, lengths, row, weight)
 
     def hits(
-        self, ranked: Iterable[tuple[int, float]], accepts: Callable[[Mapping[str, Any]], object] | None
+        self,
+        ranked: Iterable[tuple[int, float]],
+        accepts: Callable[[Mapping[str, Any]], object] | None,
+        shares: "_Shares | None",
     ) -> Iterator[Hit]:
         for row, score in ranked:
             if accepts is None or accepts(self.metadata[row]):
-                yield Hit(self.ids[row], score, self.metadata[row])
+                terms = None if shares is None else shares.of(row)
+                yield Hit(self.ids[row], score, self.metadata[row], terms)
+
+
+class _Shares(NamedTuple):
+    """What each posting of the query's terms adds to its row's score: slices one after another."""
+
+    query: SparseVector
+    numbers: list[int]  # of the query's terms, one a slice
+    lengths: "NDArray[np.intp]"  # of the slices
+    rows: "NDArray[np.intp]"
+    values: "NDArray[np.float64]"
+
+    def of(self, row: int) -> SparseVector:
+        at = np.flatnonzero(self.rows == row)  # all in one run, so the terms are ascending
+        numbers = np.repeat(self.numbers, self.lengths)[at].tolist()
+        indices, tokens = self.query.indices, self.query.tokens
+        return SparseVector.from_pairs(
+            [indices[number] for number in numbers],
+            self.values[at].tolist(),
+            None if tokens is None else [tokens[number] for number in numbers],
+        )
 
 
 def _run(terms: "NDArray[np.uint32]", rows: "NDArray[np.uint32]", weights: "NDArray[np.float32]") -> _Run:

@@ -147,6 +147,25 @@ def test_idf_weighs_as_qdrant_does(documents: list[SparseVector], changes: list[
     client.close()
 
 
+@pytest.mark.parametrize("idf", [False, True])
+@settings(max_examples=50)
+@given(entries=st.lists(vectors, max_size=20), query=vectors, gone=st.sets(st.integers(0, 19)))
+def test_terms_are_those_shared_and_add_up_to_the_score(
+    idf: bool, entries: list[SparseVector], query: SparseVector, gone: set[int]
+) -> None:
+    index = InvertedIndex(idf=idf)
+    for number, vector in enumerate(entries):
+        index.add([str(number)], [vector])
+    index.delete(map(str, gone))
+    named = SparseVector(query.indices, query.values, [f"t{index}" for index in query.indices])
+    for hit in index.search(named, 20, terms=True):
+        assert hit.terms is not None
+        assert hit.terms.indices == sorted(set(query.indices) & set(entries[int(hit.id)].indices))
+        assert hit.terms.tokens == [f"t{index}" for index in hit.terms.indices]
+        assert math.fsum(hit.terms.values) == pytest.approx(hit.score)
+    assert all(hit.terms is None for hit in index.search(named, 20))
+
+
 def test_a_replaced_document_counts_as_added_last(index: InvertedIndex) -> None:
     index.add(["d"], [SparseVector([9], [1.0])])
     assert [hit.id for hit in index.search(SparseVector([9], [2.0]))] == ["c", "d"]
