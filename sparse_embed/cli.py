@@ -1,4 +1,4 @@
-"""The command line: ``sparse-embed serve``.
+"""The command line: ``sparse-embed serve`` and ``sparse-embed demo``.
 
 Decides options and what is printed. Leaves the work to the modules it calls.
 """
@@ -75,6 +75,39 @@ def serve(
     typer.echo(f"  export CHROMA_EMBED_URL={url} CHROMA_API_KEY={_key_hint(api_key)}")
     typer.echo(f"  export PINECONE_CONTROLLER_HOST={url} PINECONE_API_KEY={_key_hint(api_key)}")
     run_server(create_app(api_key=api_key, stand_in=stand_in), listener, log_level=log_level.value)
+
+
+class ProviderName(StrEnum):
+    """The real providers."""
+
+    chroma = "chroma"
+    pinecone = "pinecone"
+
+
+@app.command()
+def demo(
+    provider: Annotated[
+        ProviderName | None, typer.Option(help="Use the real service, with its key in the environment.")
+    ] = None,
+) -> None:
+    """Search Python's own documentation with both frameworks; no account is needed.
+
+    Needs the extra `all`: pip install 'sparse-embed[all]'.
+    """
+    try:
+        from sparse_embed.demo import run
+    except ModuleNotFoundError as missing:
+        typer.echo(f"The demo needs {missing.name}: pip install 'sparse-embed[all]'", err=True)
+        raise typer.Exit(1) from None
+    from rich.console import Console
+
+    from sparse_embed.errors import SparseEmbedError
+
+    try:
+        run(None if provider is None else provider.value, Console())
+    except SparseEmbedError as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _key_hint(api_key: str | None) -> str:
