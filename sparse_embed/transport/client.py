@@ -85,6 +85,7 @@ class LoopSide:
     client: httpx.AsyncClient
     permits: TaskPermits
     lifetime: AsyncGenerator[httpx.AsyncClient]
+    keeper: "weakref.finalize[[AsyncGenerator[httpx.AsyncClient]], HttpLayer]"
 
 
 @dataclass(slots=True)
@@ -143,10 +144,15 @@ class HttpLayer:
             side = here.loops.get(loop)
             if side is None:
                 for other in [other for other in here.loops if other.is_closed()]:
-                    del here.loops[other]
+                    here.loops.pop(other).keeper.detach()
                 client = self._own_async_client or _new(httpx.AsyncClient)
                 lifetime = _lifetime(client, close=self._own_async_client is None)
-                side = here.loops[loop] = LoopSide(client, TaskPermits(self._settings.max_concurrency), lifetime)
+                # It is held here too: a garbage collection that takes an encoder in a cycle (an error's traceback makes
+                # one) would otherwise take the open sockets at the same time, and they would warn.
+                keeper = weakref.finalize(self, _let_go, lifetime)
+                keeper.atexit = False
+                permits = TaskPermits(self._settings.max_concurrency)
+                side = here.loops[loop] = LoopSide(client, permits, lifetime, keeper)
                 _start(lifetime)
         return side
 
@@ -217,6 +223,8 @@ class HttpLayer:
         here = self._here()
         with here.lock:
             closer, here.client, here.closer = here.closer, None, None
+            for side in here.loops.values():
+                side.keeper.detach()
             here.loops.clear()  # each open loop closes its own client when the started generator is dropped
         if closer is not None:
             closer()
@@ -225,6 +233,7 @@ class HttpLayer:
         """Like `close`, and waits for the running loop's client."""
         side = self._here().loops.pop(asyncio.get_running_loop(), None)
         if side is not None:
+            side.keeper.detach()
             await side.lifetime.aclose()
         self.close()
 
@@ -260,6 +269,10 @@ async def _lifetime(client: httpx.AsyncClient, *, close: bool) -> AsyncGenerator
     finally:
         if close:
             await client.aclose()
+
+
+def _let_go(lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
+    """Be the last to hold it: its loop then closes the client."""
 
 
 def _start(lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
