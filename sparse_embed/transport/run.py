@@ -243,3 +243,4 @@ async def arun_all(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        tasks.clear()  # a cancelled task holds its frames, and they hold this list: a cycle, with the encoder in it
