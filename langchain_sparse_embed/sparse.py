@@ -77,8 +77,8 @@ class _Sparse(Delegating):
     def as_milvus(self) -> "MilvusSparseEmbeddings":
         """For ``Milvus(embedding_function=...)``, alone or in a list with a dense one.
 
-        Give the store ``index_params`` and ``search_params``: by its own defaults Milvus drops a fifth of the weights
-        (langchain-milvus 0.3), and Milvus Lite 3 refuses them.
+        Give the store ``index_params`` and ``search_params``: its own defaults ask for an index without the lightest
+        fifth of the weights (langchain-milvus 0.3), which Milvus Lite 3 refuses.
         """
         from langchain_sparse_embed.stores.milvus import MilvusSparseEmbeddings
 
