@@ -90,7 +90,9 @@ def hybrid_search(
     if not legs:
         return None
     rank = Rrf([knn for _, knn in legs], weights=[weight for weight, _ in legs], k=rrf_k)
-    chosen = Search(where=dict(where) if isinstance(where, Mapping) else where, rank=rank, limit=k)
+    if isinstance(where, Mapping):
+        where = dict(where) or None  # chromadb refuses an empty filter
+    chosen = Search(where=where, rank=rank, limit=k)
     return chosen.select(K.DOCUMENT, K.METADATA, K.SCORE)
 
 

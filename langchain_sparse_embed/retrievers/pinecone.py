@@ -1,0 +1,214 @@
+"""Hybrid retrieval from one Pinecone index of dense and sparse vectors: `PineconeHybridRetriever`."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from pydantic import Field
+
+from langchain_sparse_embed.retrievers._base import HybridRetriever, both, matched
+from sparse_embed import ConfigurationError, SparseVector
+from sparse_embed.convert import each, from_pinecone, to_pinecone
+
+Filter = Mapping[str, Any]
+UPSERT: Final = 32  # records a request: 2 MB are allowed, and one may have 40 kB of metadata beside its vectors
+
+
+class PineconeHybridRetriever(HybridRetriever):
+    """Documents by the weighted sum of dense and sparse inner products, from one dot-product index.
+
+    The successor of langchain-community's ``PineconeHybridSearchRetriever``, over the same index: records have the same
+    ids and fields. What is different: ``top_k`` is called ``k``, the score is in the metadata only on request
+    (``score_key="score"``), and ``sparse_encoder`` is one of this package's. The index must hold vectors of the same
+    sparse model: for one that was filled with another, add the texts again.
+
+    Example:
+        >>> from pinecone import Pinecone
+        >>> from langchain_sparse_embed import PineconeInferenceEmbeddings, PineconeInferenceSparseEmbeddings
+        >>> from langchain_sparse_embed.retrievers import PineconeHybridRetriever
+        >>> retriever = PineconeHybridRetriever(
+        ...     index=Pinecone().Index(host="https://docs-abc123.svc.pinecone.io"),
+        ...     embeddings=PineconeInferenceEmbeddings(),
+        ...     sparse_encoder=PineconeInferenceSparseEmbeddings(),
+        ... )  # doctest: +SKIP
+        >>> retriever.add_texts(["a red fox", "a blue dog"])  # doctest: +SKIP
+        >>> retriever.invoke("fox", k=1, filter={"lang": "en"})  # doctest: +SKIP
+    """
+
+    index: Any = Field(default=None, repr=False)
+    """A ``pinecone.Index``, for the sync methods; and for the async ones, in a thread, where there is no `async_index`.
+    Its metric must be dotproduct."""
+    async_index: Any = Field(default=None, repr=False)
+    """A ``pinecone.IndexAsyncio``, for the async methods; yours to open and to close, and of use in its event loop."""
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    """Weight of the dense vectors; the sparse ones have 1 - alpha."""
+    namespace: str | None = None
+    """Pinecone's namespace."""
+    text_key: str = "context"
+    """The field of a record's metadata that holds its text; left out of documents' metadata."""
+    filter: Filter | None = None
+    """Pinecone's metadata filter. One given to ``invoke`` takes its place."""
+
+    def __init__(self, **fields: Any) -> None:  # noqa: ANN401  # as in `Retriever`
+        """Check the settings; nothing is sent.
+
+        Raises:
+            ConfigurationError: A setting that cannot work.
+        """
+        super().__init__(**fields)
+        if self.index is None and self.async_index is None:
+            raise ConfigurationError("PineconeHybridRetriever needs index= or async_index=")
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        ids: Iterable[str] | None = None,
+        metadatas: Iterable[Mapping[str, Any]] | None = None,
+        namespace: str | None = None,
+    ) -> list[str]:
+        """Embed texts and upsert them.
+
+        Args:
+            texts: The texts.
+            ids: One a text; else the SHA-256 of each text, so that a text that is added again is stored once.
+            metadatas: One mapping a text, of Pinecone's types.
+            namespace: Another namespace than the retriever's.
+
+        Returns:
+            The ids.
+
+        Raises:
+            ConfigurationError: Bad input; nothing is stored.
+            SparseEmbedError: The vectors cannot be had; nothing is stored.
+        """
+        index = self._sync_index()
+        texts, keys, fields = self._prepared(texts, ids, metadatas)
+        dense, sparse = self.embeddings.embed_documents(texts), self.sparse_encoder.embed_documents(texts)
+        for records in _batches(keys, fields, dense, sparse):
+            index.upsert(vectors=records, namespace=self.namespace if namespace is None else namespace)
+        return keys
+
+    async def aadd_texts(
+        self,
+        texts: Iterable[str],
+        ids: Iterable[str] | None = None,
+        metadatas: Iterable[Mapping[str, Any]] | None = None,
+        namespace: str | None = None,
+    ) -> list[str]:
+        """Like `add_texts`, on the running event loop."""
+        texts, keys, fields = self._prepared(texts, ids, metadatas)
+        vectors = await both(self.embeddings.aembed_documents(texts), self.sparse_encoder.aembed_documents(texts))
+        for records in _batches(keys, fields, *vectors):
+            await self._acall("upsert", vectors=records, namespace=self.namespace if namespace is None else namespace)
+        return keys
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002  # the word of every store
+        alpha: float | None = None,
+        namespace: str | None = None,
+    ) -> list[Document]:
+        index = self._sync_index()
+        dense, sparse = self._scaled(*self._embedded(query), alpha)
+        return self._documents(sparse, index.query(**self._asked(dense, sparse, self._wanted(k), filter, namespace)))
+
+    async def _aget_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun,
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002  # the word of every store
+        alpha: float | None = None,
+        namespace: str | None = None,
+    ) -> list[Document]:
+        dense, sparse = self._scaled(*await self._aembedded(query), alpha)
+        asked = self._asked(dense, sparse, self._wanted(k), filter, namespace)
+        return self._documents(sparse, await self._acall("query", **asked))
+
+    def _sync_index(self) -> Any:  # noqa: ANN401  # pinecone is not to be imported for a type
+        if self.index is None:
+            raise ConfigurationError("this retriever has an async_index only: use the async methods, or give it index=")
+        return self.index
+
+    async def _acall(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401  # of the SDK
+        if self.async_index is not None:
+            return await getattr(self.async_index, method)(**arguments)
+        return await asyncio.to_thread(getattr(self.index, method), **arguments)
+
+    def _prepared(
+        self, texts: Iterable[str], ids: Iterable[str] | None, metadatas: Iterable[Mapping[str, Any]] | None
+    ) -> tuple[list[str], list[str], list[dict[str, Any]]]:
+        if isinstance(texts, str):
+            raise ConfigurationError("a list of texts is needed, not str: for one text pass [text]")
+        texts = list(texts)
+        keys = [sha256(text.encode()).hexdigest() for text in texts] if ids is None else list(ids)
+        fields = [{} for _ in texts] if metadatas is None else [dict(one) for one in metadatas]
+        if not len(texts) == len(keys) == len(fields):
+            raise ConfigurationError(f"{len(texts)} texts, {len(keys)} ids and {len(fields)} metadatas")
+        for at, (text, one) in enumerate(zip(texts, fields, strict=True)):
+            if self.text_key in one:
+                raise ConfigurationError(
+                    f"metadata {at} has a field {self.text_key!r}, where the text goes: choose another text_key"
+                )
+            one[self.text_key] = text
+        return texts, keys, fields
+
+    def _scaled(
+        self, dense: list[float], sparse: SparseVector, alpha: float | None
+    ) -> tuple[list[float], SparseVector]:
+        """The query's vectors with their weights: an inner product is linear, so the index adds the weighted scores."""
+        if alpha is None:
+            alpha = self.alpha
+        if not 0 <= alpha <= 1:
+            raise ConfigurationError(f"alpha must be from 0 to 1, not {alpha!r}")
+        return [value * alpha for value in dense], sparse.scaled(1 - alpha)
+
+    def _asked(
+        self, dense: list[float], sparse: SparseVector, k: int, given: Filter | None, namespace: str | None
+    ) -> dict[str, Any]:
+        asked = {
+            "vector": dense,
+            "top_k": k,
+            "namespace": self.namespace if namespace is None else namespace,
+            "filter": self.filter if given is None else given,
+            "include_metadata": True,
+            "include_values": self.terms_key is not None,
+        }
+        return asked | {"sparse_vector": to_pinecone(sparse)} if sparse.indices else asked
+
+    def _documents(self, query: SparseVector, result: Any) -> list[Document]:  # noqa: ANN401  # of the SDK
+        documents = []
+        for match in result.matches:
+            metadata = dict(match.metadata or {})
+            text = metadata.pop(self.text_key, None)
+            if not isinstance(text, str):
+                raise ConfigurationError(
+                    f"record {match.id!r} has no text under {self.text_key!r}: set text_key to the field that holds it"
+                )
+            held = getattr(match, "sparse_values", None)  # there only if values were asked for, and the record has any
+            terms = matched(query, from_pinecone(held) if held else None)
+            documents.append(self._document(match.id, text, metadata, match.score, terms))
+        return documents
+
+
+def _batches(
+    keys: list[str], fields: list[dict[str, Any]], dense: list[list[float]], sparse: list[SparseVector]
+) -> Iterator[list[dict[str, Any]]]:
+    """Records for the index, as many at a time as go into one request."""
+    records: list[dict[str, Any]] = [
+        {"id": key, "values": values, "metadata": metadata}
+        for key, values, metadata in zip(keys, dense, fields, strict=True)
+    ]
+    for record, held in zip(records, each(to_pinecone, sparse, on_empty="none"), strict=True):
+        if held is not None:  # Pinecone refuses empty ones
+            record["sparse_values"] = held
+    for start in range(0, len(records), UPSERT):
+        yield records[start : start + UPSERT]
