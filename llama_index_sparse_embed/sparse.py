@@ -17,6 +17,7 @@ from sparse_embed.providers.pinecone import Pinecone
 if TYPE_CHECKING:
     from llama_index_sparse_embed.stores.milvus import MilvusSparseEmbeddingFunction
     from llama_index_sparse_embed.stores.qdrant import QdrantKwargs
+    from sparse_embed.stores.chroma import EncoderFunction
 
 
 class _Sparse(Delegating, BaseSparseEmbedding):
@@ -71,6 +72,17 @@ class _Sparse(Delegating, BaseSparseEmbedding):
         from llama_index_sparse_embed.stores.milvus import MilvusSparseEmbeddingFunction
 
         return MilvusSparseEmbeddingFunction(self)
+
+    def as_chroma(self) -> "EncoderFunction":
+        """For ``SparseVectorIndexConfig(embedding_function=...)`` of a collection in Chroma Cloud.
+
+        `sparse_embed.stores.chroma.open_collection` opens or creates such a collection, to which ``ChromaVectorStore``
+        then writes; `ChromaHybridRetriever` searches it. Every process that adds to it or searches it must ``import
+        sparse_embed.stores.chroma``.
+        """
+        from sparse_embed.stores.chroma import EncoderFunction
+
+        return EncoderFunction(self._encoder)
 
 
 def _as_dict(vector: SparseVector) -> dict[int, float]:

@@ -1,9 +1,6 @@
 """Sparse and hybrid search through LlamaIndex's store in a real Milvus Lite."""
 
 import pytest
-
-pytest.importorskip("llama_index.vector_stores.milvus", reason="needs the environment of `make milvus`")
-
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
