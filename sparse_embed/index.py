@@ -375,8 +375,11 @@ class _Snapshot(NamedTuple):
             factors *= np.log1p((documents - frequencies + 0.5) / (frequencies + 0.5))
         weight *= np.repeat(factors[numbers], lengths)
         totals = np.bincount(row, weight).astype(np.float64, copy=False)  # float64 it is; numpy's stub says intp
-        touched = np.zeros(len(totals), np.bool_)
-        touched[row] = True
+        if weight.min() > 0:
+            touched = totals > 0  # three times as quick as marking rows; but weights of both signs may cancel out
+        else:
+            touched = np.zeros(len(totals), np.bool_)
+            touched[row] = True
         if self.alive is not None:
             touched &= self.alive[: len(touched)]
         found = np.flatnonzero(touched)
