@@ -7,6 +7,7 @@ except ModuleNotFoundError as missing:
         raise
     raise ImportError("langchain_sparse_embed needs langchain-core: pip install 'sparse-embed[langchain]'") from None
 
+from langchain_sparse_embed.config import init_embeddings, init_sparse_embeddings
 from langchain_sparse_embed.embeddings import ChromaCloudEmbeddings, PineconeInferenceEmbeddings
 from langchain_sparse_embed.sparse import ChromaCloudSparseEmbeddings, PineconeInferenceSparseEmbeddings
 
@@ -15,4 +16,6 @@ __all__ = [
     "ChromaCloudSparseEmbeddings",
     "PineconeInferenceEmbeddings",
     "PineconeInferenceSparseEmbeddings",
+    "init_embeddings",
+    "init_sparse_embeddings",
 ]

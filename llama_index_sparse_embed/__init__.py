@@ -9,6 +9,7 @@ except ModuleNotFoundError as missing:
         "llama_index_sparse_embed needs llama-index-core: pip install 'sparse-embed[llama-index]'"
     ) from None
 
+from llama_index_sparse_embed.config import init_embedding, init_sparse_embedding
 from llama_index_sparse_embed.embeddings import ChromaCloudEmbedding, PineconeInferenceEmbedding
 from llama_index_sparse_embed.sparse import ChromaCloudSparseEmbedding, PineconeInferenceSparseEmbedding
 
@@ -17,4 +18,6 @@ __all__ = [
     "ChromaCloudSparseEmbedding",
     "PineconeInferenceEmbedding",
     "PineconeInferenceSparseEmbedding",
+    "init_embedding",
+    "init_sparse_embedding",
 ]

@@ -30,7 +30,7 @@ from pydantic import SecretStr
 from sparse_embed.cache import Asked, ByteStore, Cache, open_cache
 from sparse_embed.calls import Chunk, check_text, keeping, listed, refuse_bare_text
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.providers import make_provider
+from sparse_embed.providers import make_provider, read_config
 from sparse_embed.providers.base import Answer, DenseVector, Provider
 from sparse_embed.settings import Kind, Role, Settings
 from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
@@ -200,12 +200,7 @@ class _Encoder(ABC, Generic[V]):
         Raises:
             ConfigurationError: An unknown provider or argument, or no provider.
         """
-        if isinstance(config, str):
-            provider, _, model = config.partition(":")
-            config = {"provider": provider, "model": model or None}
-        elif "provider" not in config:
-            raise ConfigurationError("the configuration names no provider")
-        return cls(**config)
+        return cls(**read_config(config))
 
     @abstractmethod
     def _decode(self, content: bytes) -> Answer[V]:

@@ -14,6 +14,34 @@ from sparse_embed.settings import Kind
 PROVIDERS: Mapping[str, type[Provider]] = {provider.name: provider for provider in (Chroma, Pinecone)}
 
 
+def provider_named(name: str) -> type[Provider]:
+    """The provider's class.
+
+    Raises:
+        ConfigurationError: There is none of this name.
+    """
+    provider = PROVIDERS.get(name) if isinstance(name, str) else None
+    if provider is None:
+        raise ConfigurationError(f"unknown provider {name!r}: choose one of {', '.join(PROVIDERS)}")
+    return provider
+
+
+def read_config(config: str | Mapping[str, Any]) -> dict[str, Any]:
+    """An encoder's arguments from ``"provider"``, ``"provider:model"``, or a mapping of them, as a file holds it.
+
+    Raises:
+        ConfigurationError: It is something else, or names no provider.
+    """
+    if isinstance(config, str):
+        provider, _, model = config.partition(":")
+        return {"provider": provider, "model": model} if model else {"provider": provider}
+    if not isinstance(config, Mapping) or not all(isinstance(name, str) for name in config):
+        raise ConfigurationError('a configuration is "provider:model", or a mapping with names for its keys')
+    if "provider" not in config:
+        raise ConfigurationError("the configuration names no provider")
+    return dict(config)
+
+
 def make_provider(
     name: str, kind: Kind, model: str | None, return_tokens: bool, options: Mapping[str, Any]
 ) -> Provider:
@@ -22,9 +50,7 @@ def make_provider(
     Raises:
         ConfigurationError: An unknown provider, an option that this provider does not have, a model that cannot be one.
     """
-    provider = PROVIDERS.get(name) if isinstance(name, str) else None
-    if provider is None:
-        raise ConfigurationError(f"unknown provider {name!r}: choose one of {', '.join(PROVIDERS)}")
+    provider = provider_named(name)
     known = {option.name for option in fields(provider)} - {"kind", "model", "return_tokens"}
     for option in options:
         if option not in known:
