@@ -1,7 +1,19 @@
-"""Settings of all tests."""
+"""Settings of all tests, and what takes long to start."""
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.postgres import running_postgres
 
 # No test is about time: a first import, or a busy machine, would miss Hypothesis' 200 ms.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Connection string of a real PostgreSQL."""
+    with running_postgres() as address:
+        yield address
