@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -56,6 +57,7 @@ ClientT = TypeVar("ClientT", httpx.Client, httpx.AsyncClient)
 
 # Our permits bound the requests in flight; the pool only keeps connections warm.
 UNBOUNDED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0)
+LINGER: Final = 1.0  # seconds
 
 
 @cache
@@ -85,7 +87,7 @@ class LoopSide:
     client: httpx.AsyncClient
     permits: TaskPermits
     lifetime: AsyncGenerator[httpx.AsyncClient]
-    keeper: "weakref.finalize[[AsyncGenerator[httpx.AsyncClient]], HttpLayer]"
+    keeper: "weakref.finalize[..., HttpLayer]"
 
 
 @dataclass(slots=True)
@@ -147,9 +149,9 @@ class HttpLayer:
                     here.loops.pop(other).keeper.detach()
                 client = self._own_async_client or _new(httpx.AsyncClient)
                 lifetime = _lifetime(client, close=self._own_async_client is None)
-                # It is held here too: a garbage collection that takes an encoder in a cycle (an error's traceback makes
-                # one) would otherwise take the open sockets at the same time, and they would warn.
-                keeper = weakref.finalize(self, _let_go, lifetime)
+                # Held here too: a garbage collection that takes an encoder in a cycle (an error's traceback makes one)
+                # would otherwise take the open sockets at the same time, and they would warn.
+                keeper = weakref.finalize(self, _let_go, loop, lifetime)
                 keeper.atexit = False
                 permits = TaskPermits(self._settings.max_concurrency)
                 side = here.loops[loop] = LoopSide(client, permits, lifetime, keeper)
@@ -271,8 +273,18 @@ async def _lifetime(client: httpx.AsyncClient, *, close: bool) -> AsyncGenerator
             await client.aclose()
 
 
-def _let_go(lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
-    """Be the last to hold it: its loop then closes the client."""
+def _let_go(loop: asyncio.AbstractEventLoop, lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
+    """Close the client of an encoder that nobody closed, a little later.
+
+    Not at once: an encoder is most often dropped as its loop ends. The loop then closes the client as a whole, and
+    would cancel a closing that is under way.
+    """
+    with suppress(RuntimeError):  # the loop is closed, and has closed the client
+        loop.call_soon_threadsafe(loop.call_later, LINGER, _release, lifetime)
+
+
+def _release(lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
+    """Be the last to hold it: the loop closes a started generator that is dropped."""
 
 
 def _start(lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
