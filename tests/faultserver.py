@@ -206,7 +206,7 @@ class FaultServer:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and what becomes of it; whether the connection lives on."""
         start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines if line)
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         body = json.loads(await reader.readexactly(int(headers["content-length"])))
         seen = self._arrived(start.split()[1], headers, body)
         try:
