@@ -51,7 +51,7 @@ class _Limits(NamedTuple):
 
 NUMPY: Final = _Limits("the array")
 QDRANT: Final = _Limits("Qdrant")
-# 1,000 in Pinecone's documentation of 2024, 2,048 since sparse indexes; the larger one, since Pinecone itself refuses more.
+# 1,000 in Pinecone's documentation of 2024, 2,048 since sparse indexes: the larger, as Pinecone itself refuses more.
 PINECONE: Final = _Limits("Pinecone", most_terms=2048, takes_empty=False)
 CHROMA: Final = _Limits("Chroma", most_terms=4096)  # its quota of 2026-11
 MILVUS: Final = _Limits("Milvus", largest_index=2**32 - 2)  # takes the empty vector from 2.4.12 on
