@@ -6,7 +6,7 @@ CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 clean
+.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 milvus clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,11 @@ pinecone10: $(BIN)/uv ## The pinecone SDK 10 against the local provider (its own
 	$(PYTHON) -m venv .venv-pinecone10
 	$(BIN)/uv pip install --quiet --python .venv-pinecone10/bin/python -e '.[server]' 'pinecone[asyncio]>=10,<11' pytest pytest-asyncio hypothesis
 	.venv-pinecone10/bin/python -m pytest tests/official
+
+milvus: $(BIN)/uv ## Both frameworks in a real Milvus Lite (its own environment: current adapters cannot share one)
+	$(PYTHON) -m venv .venv-milvus
+	$(BIN)/uv pip install --quiet --python .venv-milvus/bin/python -e '.[langchain,llama-index,server]' milvus-lite==2.5.1 pymilvus==2.6.9 langchain-milvus==0.3.3 llama-index-vector-stores-milvus==1.2.0 'setuptools<81' pytest pytest-asyncio hypothesis
+	SPARSE_EMBED_MILVUS=1 .venv-milvus/bin/python -m pytest tests/milvus
 
 clean: ## Remove environments and caches
 	rm -rf .venv .venv-* dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
