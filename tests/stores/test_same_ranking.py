@@ -13,10 +13,12 @@ import chromadb
 import psycopg
 import pytest
 import qdrant_edge
+from langchain_chroma import Chroma
 from langchain_pinecone import PineconeSparseVectorStore
 from langchain_qdrant import QdrantVectorStore, RetrievalMode
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+from llama_index.vector_stores.chroma import ChromaVectorStore
 from llama_index.vector_stores.pinecone import PineconeVectorStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore as LlamaIndexQdrantVectorStore
 from pinecone import Pinecone
@@ -29,7 +31,12 @@ from langchain_sparse_embed import (
     PineconeInferenceSparseEmbeddings,
 )
 from langchain_sparse_embed.retrievers import ChromaHybridRetriever, PineconeHybridRetriever, SparseRetriever
-from llama_index_sparse_embed import PineconeInferenceSparseEmbedding
+from llama_index_sparse_embed import (
+    ChromaCloudEmbedding,
+    ChromaCloudSparseEmbedding,
+    PineconeInferenceSparseEmbedding,
+)
+from llama_index_sparse_embed.retrievers import ChromaHybridRetriever as LlamaIndexChromaHybridRetriever
 from llama_index_sparse_embed.retrievers import SparseRetriever as LlamaIndexSparseRetriever
 from sparse_embed import SparseEncoder, SparseVector
 from sparse_embed.convert import each, from_dict, from_pgvector, to_dict, to_pgvector, to_pinecone, to_qdrant
@@ -362,17 +369,33 @@ def test_postgres_ranks_alike_and_returns_what_it_was_given(
         assert back.values == pytest.approx(vector.values, rel=FLOAT32)
 
 
-def test_chroma_cloud_ranks_alike(local: str) -> None:
-    """Ranks only: Chroma's score is made of them. Its cloud is a stub, spoken to by the real client."""
-    settings = {"base_url": local, "api_key": "any"}
-    sparse = ChromaCloudSparseEmbeddings(model="local/bm25", **settings)
+def chroma_langchain(url: str, client: chromadb.ClientAPI) -> Any:
+    settings: Any = {"base_url": url, "api_key": "any"}
     dense = ChromaCloudEmbeddings(model="local/hashing", **settings)
+    sparse = ChromaCloudSparseEmbeddings(model="local/bm25", **settings)
+    collection = open_collection(client, "twelve", sparse.as_chroma())
+    Chroma(client=client, collection_name="twelve", embedding_function=dense).add_texts(TEXTS)
+    return ChromaHybridRetriever(collection=collection, embeddings=dense, sparse_encoder=sparse, weights=(0, 1), k=K)
+
+
+def chroma_llama_index(url: str, client: chromadb.ClientAPI) -> Any:
+    settings: Any = {"base_url": url, "api_key": "any"}
+    dense = ChromaCloudEmbedding(model_name="local/hashing", **settings)
+    sparse = ChromaCloudSparseEmbedding(model_name="local/bm25", **settings)
+    collection = open_collection(client, "twelve", sparse.as_chroma())
+    ChromaVectorStore(collection).add(nodes())
+    return LlamaIndexChromaHybridRetriever(collection, dense=dense, sparse=sparse, weights=(0, 1), similarity_top_k=K)
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("seam", [chroma_langchain, chroma_llama_index], ids=lambda seam: seam.__name__)
+async def test_chroma_cloud(seam: Callable[[str, chromadb.ClientAPI], Any], way: str, local: str) -> None:
+    """Ranks only: Chroma's score is made of them. Its cloud is a stub, spoken to by the real client."""
     with chroma_cloud_stub() as stub:
-        client = chromadb.HttpClient(host="127.0.0.1", port=stub.port)
-        collection = open_collection(client, "twelve", sparse.as_chroma())
-        collection.add(ids=NAMES, documents=TEXTS, embeddings=dense.embed_documents(TEXTS))
-        retriever = ChromaHybridRetriever(
-            collection=collection, embeddings=dense, sparse_encoder=sparse, weights=(0, 1), k=K
-        )
+        retriever = seam(local, chromadb.HttpClient(host="127.0.0.1", port=stub.port))
+        name = ("" if way == "sync" else "a") + ("invoke" if seam is chroma_langchain else "retrieve")
         for query, names in FIRST.items():
-            assert [document.id for document in retriever.invoke(query)] == names
+            found = getattr(retriever, name)(query)
+            found = found if way == "sync" else await found
+            texts = [one.page_content if seam is chroma_langchain else one.text for one in found]
+            assert [NAME_OF[text] for text in texts] == names
