@@ -5,14 +5,12 @@ Milvus keeps and never finds.
 """
 
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding
-from llama_index.vector_stores.milvus.utils import (  # type: ignore[import-not-found,unused-ignore]
-    BaseSparseEmbeddingFunction,
-)
+from llama_index.vector_stores.milvus.utils import BaseSparseEmbeddingFunction
 
 from sparse_embed.convert import from_dict, to_milvus
 
 
-class MilvusSparseEmbeddingFunction(BaseSparseEmbeddingFunction):  # type: ignore[misc,unused-ignore]  # not installed beside the others
+class MilvusSparseEmbeddingFunction(BaseSparseEmbeddingFunction):  # type: ignore[misc,unused-ignore]  # untyped where not installed
     """Any sparse embedding, as the type by which the store tells our vectors from Milvus' own BM25."""
 
     def __init__(self, embedding: BaseSparseEmbedding) -> None:
