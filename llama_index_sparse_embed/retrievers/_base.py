@@ -70,13 +70,13 @@ def copy_with(node: BaseNode, extra: Mapping[str | None, Any]) -> BaseNode:
     """A copy of the node with more metadata, which neither a language model nor an embedding gets to read.
 
     Args:
-        node: It is not changed, and the copy's metadata shares nothing with its metadata.
+        node: It is not changed, and the copy's metadata shares nothing with it.
         extra: By name; what has no name is left out.
     """
     named = {name: value for name, value in extra.items() if name is not None}
     return node.model_copy(
         update={
-            "metadata": deepcopy(node.metadata) | named,
+            "metadata": deepcopy(node.metadata | named),
             "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, *named],
             "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, *named],
         }
