@@ -9,6 +9,7 @@ from tests.postgres import running_postgres
 
 # No test is about time: a first import, or a busy machine, would miss Hypothesis' 200 ms.
 settings.register_profile("untimed", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=2000)  # pytest --hypothesis-profile=long
 settings.load_profile("untimed")
 
 
