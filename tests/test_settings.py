@@ -205,7 +205,7 @@ class TestKeys:
     def test_a_loaded_config_cannot_send_the_environments_key_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHROMA_API_KEY", "k")
         encoder = SparseEncoder.from_config({"provider": "chroma", "base_url": "https://evil.example"})
-        with pytest.raises(ConfigurationError, match="is not sent to evil.example"):
+        with pytest.raises(ConfigurationError, match=r"is not sent to evil\.example"):
             encoder.embed_query("q")
 
 
