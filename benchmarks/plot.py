@@ -1,0 +1,46 @@
+"""Draw what was measured: ``python -m benchmarks.plot results.json results.png``."""
+
+import json
+import sys
+
+import matplotlib.pyplot as plt
+
+OURS, THEIRS = "#1f77b4", "#b0b0b0"
+
+
+def main(source: str, target: str) -> None:
+    with open(source) as file:
+        sections = json.load(file)["sections"]
+    plt.switch_backend("Agg")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(15, 7), layout="constrained")
+    speeds = sections.get("peers", {}).get("raw", {}).get("50 ms", {}) | sections.get("floor", {}).get("raw", {}).get(
+        "50 ms", {}
+    )
+    names = sorted(speeds, key=lambda name: speeds[name]["texts/s"])
+    colours = [OURS if name.startswith("sparse-embed") else THEIRS for name in names]
+    bars = left.barh(names, [speeds[name]["texts/s"] for name in names], color=colours)
+    left.bar_label(bars, fmt="{:,.0f}", padding=3)
+    left.set_title("Texts a second, 50 ms a request, default settings")
+    left.spines[["top", "right"]].set_visible(False)
+    rows = [
+        row
+        for section in sections.values()
+        for row in section["rows"]
+        if row["target"] is not None and "virtual" not in row["figure"]
+    ]
+    # How far a figure is beyond its target, whichever direction is good.
+    beyond = [
+        row["value"] / row["target"] if row["target"] > 0 else -row["target"] / max(row["value"], 0.001) for row in rows
+    ]
+    right.barh([row["figure"] for row in rows], beyond, color=["#2ca02c" if row["met"] else "#d62728" for row in rows])
+    right.axvline(1, color="black", linewidth=1)
+    right.set_xscale("log")
+    right.set_title("Against the target (right of the line: reached)")
+    right.tick_params(axis="y", labelsize=7)
+    right.invert_yaxis()
+    right.spines[["top", "right"]].set_visible(False)
+    figure.savefig(target, dpi=110)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

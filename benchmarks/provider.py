@@ -1,0 +1,246 @@
+"""A stub of both providers that is never the bottleneck: asyncio protocols, answers put together from ready pieces.
+
+Run by itself: ``python -m benchmarks.provider --latency 0.05`` prints its port. ``GET /stats`` says what it has done.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import random
+import re
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks.bucket import TokenBucket
+from benchmarks.passages import KINDS, dense_tail, tail
+
+NUMBER = re.compile(rb'(?<!\\)"(\d+) ')
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+FAULTS = ("500", "503", "reset", "stall", "truncated", "413")
+BYTES_A_TOKEN = 5
+REASONS = {200: "OK", 413: "Payload Too Large", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Busy"}
+
+
+@dataclass
+class Options:
+    """What the stub does.
+
+    Attributes:
+        latency: Seconds from a request to its answer.
+        nonzeros: Of a sparse vector.
+        dimensions: Of a dense vector.
+        rate: Requests a second, from a token bucket; 0 for no limit.
+        capacity: Of that bucket.
+        tokens: A minute, from a bucket that holds a minute's worth; 0 for no limit.
+        retry_after: Whether refusals name the time to wait: "honest", "whole" (seconds, rounded up),
+            "absent", "zero" or "tenfold".
+        faults: Percent of the requests that go wrong, all kinds alike.
+        stall: Seconds until an answer that stopped half way is given up.
+        seed: Of the faults.
+    """
+
+    latency: float = 0.0
+    nonzeros: int = 200
+    dimensions: int = 1024
+    rate: float = 0.0
+    capacity: float = 20.0
+    tokens: float = 0.0
+    retry_after: str = "honest"
+    faults: float = 0.0
+    stall: float = 1.0
+    seed: int = 0
+
+
+class Stub:
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.rng = random.Random(options.seed)
+        self.stats: Counter[str] = Counter()
+        self.in_flight = 0
+        self.requests = TokenBucket(options.rate, options.capacity) if options.rate else None
+        self.tokens = TokenBucket(options.tokens / 60, options.tokens) if options.tokens else None
+        terms = [tail(kind, options.nonzeros) for kind in range(KINDS)]
+        dense = [dense_tail(kind, options.dimensions) for kind in range(KINDS)]
+        # Each form: the start of an answer, of an item, the rests of items by kind, and the end of an answer.
+        self.chroma_sparse = _form(
+            '{"embeddings":[',
+            '{"indices":[',
+            [f'{_more(i)}],"values":[1.5{_more(v)}]}}' for i, v in terms],
+            '],"num_tokens":%d}',
+        )
+        self.chroma_dense = _form('{"embeddings":[', "[", [f"{_more(v)}]" for v in dense], '],"num_tokens":%d}')
+        pinecone_end = '],"usage":{"total_tokens":%d}}'
+        self.pinecone_sparse = _form(
+            '{"model":"pinecone-sparse-english-v0","vector_type":"sparse","data":[',
+            '{"vector_type":"sparse","sparse_indices":[',
+            [f'{_more(i)}],"sparse_values":[1.5{_more(v)}]}}' for i, v in terms],
+            pinecone_end,
+        )
+        self.pinecone_dense = _form(
+            '{"model":"llama-text-embed-v2","vector_type":"dense","data":[',
+            '{"vector_type":"dense","values":[',
+            [f"{_more(v)}]}}" for v in dense],
+            pinecone_end,
+        )
+
+    def answer(self, head: bytes, body: bytes) -> "tuple[bytes, Callable[[asyncio.Transport, bytes], None]]":
+        """An answer's bytes, and how to send them."""
+        if head.startswith(b"GET /stats"):
+            counts = {**self.stats, "in flight": self.in_flight, "CPU ms": int(time.process_time() * 1000)}
+            return _http(200, json.dumps(counts).encode()), _whole
+        numbers = NUMBER.findall(body)
+        self.stats["requests"] += 1
+        self.stats["most in flight"] = max(self.stats["most in flight"], self.in_flight)
+        if self.requests is not None or self.tokens is not None:
+            wait = self._refused(len(body))
+            if wait:
+                self.stats["429"] += 1
+                return _http(429, b'{"error":"max embedding tokens per minute"}', self._retry_after(wait)), _whole
+        if self.rng.random() * 100 < self.options.faults:
+            kind = self.rng.choice(FAULTS)
+            if kind != "413" or len(numbers) > 1:  # a single text could not be halved
+                self.stats[kind] += 1
+                return self._fault(kind, head, body, numbers)
+        self.stats["200"] += 1
+        self.stats["texts"] += len(numbers)
+        return self._vectors(head, body, numbers), _whole
+
+    def _refused(self, size: int) -> float:
+        now = asyncio.get_running_loop().time()
+        wait = self.requests.take(now) if self.requests is not None else 0.0
+        if not wait and self.tokens is not None:
+            wait = self.tokens.take(now, size / BYTES_A_TOKEN)
+        return wait
+
+    def _retry_after(self, wait: float) -> str:
+        match self.options.retry_after:
+            case "absent":
+                return ""
+            case "zero":
+                seconds = 0.0
+            case "tenfold":
+                seconds = 10 * wait
+            case "whole":
+                return f"retry-after: {math.ceil(wait)}\r\n"
+            case _:
+                seconds = wait
+        return f"retry-after: {seconds:.3f}\r\n"
+
+    def _vectors(self, head: bytes, body: bytes, numbers: list[bytes]) -> bytes:
+        sparse = b"pinecone-sparse" in body
+        if b"x-chroma-token" in head.lower():
+            form = self.chroma_sparse if head.startswith(b"POST /embed_sparse") else self.chroma_dense
+        else:
+            form = self.pinecone_sparse if sparse else self.pinecone_dense
+        start, item, rests, end = form
+        items = b",".join([b"%b%b%b" % (item, number, rests[int(number) % KINDS]) for number in numbers])
+        return _http(200, b"%b%b%b" % (start, items, end % (len(body) // BYTES_A_TOKEN)))
+
+    def _fault(
+        self, kind: str, head: bytes, body: bytes, numbers: list[bytes]
+    ) -> "tuple[bytes, Callable[[asyncio.Transport, bytes], None]]":
+        match kind:
+            case "reset":
+                return b"", _reset
+            case "stall":
+                answer = self._vectors(head, body, numbers)
+                return answer[: len(answer) // 2], self._stall
+            case "truncated":
+                _, _, content = self._vectors(head, body, numbers).partition(b"\r\n\r\n")
+                return _http(200, content[: len(content) // 2]), _whole
+            case _:
+                return _http(int(kind), b'{"error":"an injected fault"}'), _whole
+
+    def _stall(self, transport: asyncio.Transport, part: bytes) -> None:
+        transport.write(part)
+        asyncio.get_running_loop().call_later(self.options.stall, transport.abort)
+
+
+Form = tuple[bytes, bytes, list[bytes], bytes]
+
+
+def _form(start: str, item: str, rests: list[str], end: str) -> Form:
+    return start.encode(), item.encode(), [rest.encode() for rest in rests], end.encode()
+
+
+def _more(numbers: list[int] | list[float]) -> str:
+    return "".join(f",{number}" for number in numbers)
+
+
+def _http(status: int, body: bytes, header: str = "") -> bytes:
+    head = (
+        f"HTTP/1.1 {status} {REASONS[status]}\r\n{header}"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _whole(transport: asyncio.Transport, answer: bytes) -> None:
+    transport.write(answer)
+
+
+def _reset(transport: asyncio.Transport, _: bytes) -> None:
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+@dataclass
+class Connection(asyncio.Protocol):
+    stub: Stub
+    buffer: bytearray = field(default_factory=bytearray)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
+        self.stub.stats["connections"] += 1
+        self.stub.stats["open connections"] += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.stub.stats["open connections"] -= 1
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return
+        length = LENGTH.search(self.buffer, 0, end)
+        size = end + (int(length[1]) if length else 0)
+        if len(self.buffer) < size:
+            return
+        head, body = bytes(self.buffer[:end]), bytes(self.buffer[end:size])
+        del self.buffer[:size]
+        self.stub.in_flight += 1
+        answer, send = self.stub.answer(head, body)
+        if self.stub.options.latency:
+            asyncio.get_running_loop().call_later(self.stub.options.latency, self.reply, answer, send)
+        else:
+            self.reply(answer, send)
+
+    def reply(self, answer: bytes, send: Callable[[asyncio.Transport, bytes], None]) -> None:
+        self.stub.in_flight -= 1
+        if not self.transport.is_closing():
+            send(self.transport, answer)
+
+
+async def serve(options: Options) -> None:
+    stub = Stub(options)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(stub), "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, default in vars(Options()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    asyncio.run(serve(Options(**vars(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()
