@@ -7,18 +7,20 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
-from pydantic import PrivateAttr
+from pydantic import Field
 
 from langchain_sparse_embed.retrievers._base import Retriever, SparseEmbedder
 from sparse_embed import ConfigurationError, SparseVector
 
 if TYPE_CHECKING:
     from sparse_embed.index import InvertedIndex
+else:  # pydantic asks when the class is made, and numpy is not to be imported for that
+    InvertedIndex = Any
 
 Filter = Callable[[Mapping[str, Any]], object] | Mapping[str, Any]
 TEXT, METADATA = "page_content", "metadata"
@@ -42,10 +44,12 @@ class SparseRetriever(Retriever):
     filter: Filter | None = None
     """Only documents whose metadata this accepts: a predicate, or a mapping of fields to the values that they must
     equal. One given to ``invoke`` takes its place."""
-    _index: "InvertedIndex" = PrivateAttr()
+    index: InvertedIndex | None = Field(default=None, exclude=True, repr=False)
+    """The documents: a new index, or another retriever's, to share its documents. A field, since
+    ``configurable_fields`` builds a new retriever from the fields for every call (langchain-core 1.7)."""
 
     def __init__(self, **fields: Any) -> None:  # noqa: ANN401  # as in `Retriever`
-        """Start without documents.
+        """Start without documents, or with those of ``index``.
 
         Raises:
             ConfigurationError: A setting that cannot work.
@@ -53,7 +57,10 @@ class SparseRetriever(Retriever):
         from sparse_embed.index import InvertedIndex
 
         super().__init__(**fields)
-        self._index = InvertedIndex(idf=self.idf)
+        if self.index is None:
+            self.index = InvertedIndex(idf=self.idf)
+        elif not isinstance(self.index, InvertedIndex) or self.index.idf is not self.idf:
+            raise ConfigurationError(f"index must be an InvertedIndex with idf={self.idf}, like the retriever")
 
     @classmethod
     def from_texts(
@@ -112,14 +119,14 @@ class SparseRetriever(Retriever):
             SparseEmbedError: The vectors cannot be had; nothing is added.
         """
         texts, keys, kept = _prepared(documents, ids)
-        self._index.add(keys, self.sparse_encoder.embed_documents(texts), kept)
+        self._documents.add(keys, self.sparse_encoder.embed_documents(texts), kept)
         return keys
 
     async def aadd_documents(self, documents: Iterable[Document], *, ids: Iterable[str] | None = None) -> list[str]:
         """Like `add_documents`, on the running event loop."""
         texts, keys, kept = _prepared(documents, ids)
         vectors = await self.sparse_encoder.aembed_documents(texts)
-        await asyncio.to_thread(self._index.add, keys, vectors, kept)
+        await asyncio.to_thread(self._documents.add, keys, vectors, kept)
         return keys
 
     def delete(self, ids: Iterable[str]) -> int:
@@ -128,7 +135,7 @@ class SparseRetriever(Retriever):
         Returns:
             How many were deleted.
         """
-        return self._index.delete(ids)
+        return self._documents.delete(ids)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write documents and vectors to one file, which is replaced as a whole or not at all. It holds no pickle.
@@ -136,7 +143,7 @@ class SparseRetriever(Retriever):
         Raises:
             ConfigurationError: Some metadata is not JSON; the message names the document.
         """
-        self._index.save(path)
+        self._documents.save(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], sparse_encoder: SparseEmbedder, **fields: Any) -> Self:  # noqa: ANN401
@@ -153,11 +160,7 @@ class SparseRetriever(Retriever):
         from sparse_embed.index import InvertedIndex
 
         index = InvertedIndex.load(path)
-        retriever = cls(sparse_encoder=sparse_encoder, **{"idf": index.idf} | fields)
-        if retriever.idf is not index.idf:
-            raise ConfigurationError(f"the saved documents have idf={index.idf}")
-        retriever._index = index
-        return retriever
+        return cls(sparse_encoder=sparse_encoder, index=index, **{"idf": index.idf} | fields)
 
     def _get_relevant_documents(
         self,
@@ -180,9 +183,13 @@ class SparseRetriever(Retriever):
         vector = await self.sparse_encoder.aembed_query(query)
         return await asyncio.to_thread(self._found, vector, self._wanted(k), filter)  # a predicate may take its time
 
+    @property
+    def _documents(self) -> InvertedIndex:
+        return cast(InvertedIndex, self.index)  # set by the constructor
+
     def _found(self, vector: SparseVector, k: int, given: Filter | None) -> list[Document]:
         accepts = _on_documents(self.filter if given is None else given)
-        hits = self._index.search(vector, k, filter=accepts, terms=self.terms_key is not None)
+        hits = self._documents.search(vector, k, filter=accepts, terms=self.terms_key is not None)
         documents = []
         for hit in hits:
             terms = {} if hit.terms is None else dict(hit.terms.top(hit.terms.nnz))

@@ -9,6 +9,7 @@ import chromadb
 import pytest
 from chromadb.errors import ChromaError
 from langchain_core.documents import Document
+from langchain_core.runnables import ConfigurableField
 from pinecone import Pinecone
 
 from langchain_sparse_embed import ChromaCloudEmbeddings, ChromaCloudSparseEmbeddings
@@ -108,8 +109,17 @@ class TestSparseRetriever:
         with pytest.raises(ConfigurationError, match="damaged, or not an index"):
             SparseRetriever.load(tmp_path / "text", sparse)
         SparseRetriever.from_texts(["fox"], sparse, idf=True).save(tmp_path / "index")
-        with pytest.raises(ConfigurationError, match="idf=True"):
+        with pytest.raises(ConfigurationError, match="idf=False"):
             SparseRetriever.load(tmp_path / "index", sparse, idf=False)
+
+    @each_mode
+    def test_retrievers_made_from_it_have_its_documents(self, sparse, mode):
+        retriever = SparseRetriever.from_texts(["red fox", "blue fox"], sparse)
+        chosen = retriever.configurable_fields(k=ConfigurableField(id="k"))
+        assert len(call(mode, chosen, "invoke", "fox", config={"configurable": {"k": 1}})) == 1
+        shared = SparseRetriever(sparse_encoder=sparse, index=retriever.index, k=1)
+        assert retriever.delete([document.id for document in shared.invoke("fox")]) == 1
+        assert names(call(mode, shared, "invoke", "fox")) == ["blue fox"]
 
     @each_mode
     def test_bad_input_is_refused_and_nothing_is_added(self, sparse, mode):
