@@ -5,8 +5,6 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.postgres import running_postgres
-
 # No test is about time: a first import, or a busy machine, would miss Hypothesis' 200 ms.
 settings.register_profile("untimed", deadline=None)
 settings.register_profile("long", deadline=None, max_examples=2000)  # pytest --hypothesis-profile=long
@@ -16,5 +14,7 @@ settings.load_profile("untimed")
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """Connection string of a real PostgreSQL."""
+    from tests.postgres import running_postgres  # POSIX only
+
     with running_postgres() as address:
         yield address

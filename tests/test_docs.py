@@ -1,7 +1,7 @@
 """Every snippet of the README and of docs/ runs as it stands, against the local provider.
 
-Those for Milvus run in ``tests/milvus``. PostgreSQL is real; Pinecone's indexes and Chroma Cloud are stubs, spoken to by
-the real clients.
+Those for Milvus run in ``tests/milvus``. PostgreSQL is real. Pinecone's indexes and Chroma Cloud are stubs, behind
+their real clients.
 """
 
 import re
@@ -14,7 +14,7 @@ import chromadb
 import pytest
 
 from sparse_embed.server import local_provider
-from tests.snippets import ROOT, run, snippets
+from tests.snippets import PAGES, run, snippets
 from tests.stubs.chroma_cloud import chroma_cloud_stub
 from tests.stubs.pinecone_index import pinecone_index_stub
 
@@ -39,11 +39,16 @@ def stores(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 # True, and no matter here: llama-index-vector-stores-qdrant 0.10 asks for an index that the local mode does not need.
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
-@pytest.mark.parametrize("snippet", snippets("python"))
-def test_the_snippet_runs(snippet: object, provider: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    run(snippet, provider, tmp_path, monkeypatch)
+@pytest.mark.filterwarnings("ignore:The function `loads` is in beta:DeprecationWarning")  # langchain-core 1.7 says so
+@pytest.mark.parametrize(("code", "printed"), snippets("python"))
+def test_the_snippet_runs_and_prints_what_it_says(
+    code: object, printed: list[str], provider: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    output = run(code, provider, tmp_path, monkeypatch)
+    assert set(printed) <= set(output.splitlines())
 
 
-def test_every_link_of_the_readme_leads_to_a_file() -> None:
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), link

@@ -1,0 +1,38 @@
+"""The snippets of the README and of docs/, as the tests run them."""
+
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(language: str) -> list[Any]:
+    """What is between ```` ```language ```` and its end, compiled, with what it says that it prints."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for block in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, block.start(1))
+            code = compile("\n" * line + block.group(1), str(page), "exec")  # tracebacks name the page's line
+            printed = re.findall(r"print\(.*\)  # (.*)$", block.group(1), re.MULTILINE)
+            found.append(pytest.param(code, printed, id=f"{page.name}:{line + 1}"))
+    return found
+
+
+def run(code: object, provider: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run one in a folder, with the local provider in the place of both official ones; returns what it printed."""
+    for variable in ("CHROMA_EMBED_URL", "PINECONE_CONTROLLER_HOST"):
+        monkeypatch.setenv(variable, provider)
+    for variable in ("CHROMA_API_KEY", "PINECONE_API_KEY"):
+        monkeypatch.setenv(variable, "local")
+    monkeypatch.chdir(folder)
+    output = StringIO()
+    with redirect_stdout(output):
+        exec(code, {"__name__": "snippet"})  # type: ignore[call-overload]
+    return output.getvalue()
