@@ -6,7 +6,7 @@ CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 milvus clean
+.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 milvus langgraph clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,7 +51,7 @@ docs: .venv/.dev ## Run every snippet of README.md and docs/
 	$(PYTEST) tests/test_docs.py
 
 bench: .venv/.dev ## Measure against peers; results go to benchmarks/results
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 wheel: .venv/.dev ## Build the wheel and run the core's tests against it, not against the checkout
 	rm -rf dist .venv-wheel
@@ -74,6 +74,11 @@ milvus: $(BIN)/uv ## Both frameworks in a real Milvus Lite (its own environment:
 	$(PYTHON) -m venv .venv-milvus
 	$(BIN)/uv pip install --quiet --python .venv-milvus/bin/python -e '.[langchain,llama-index,server]' milvus-lite==2.5.1 pymilvus==2.6.9 langchain-milvus==0.3.3 llama-index-vector-stores-milvus==1.2.0 'setuptools<81' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_MILVUS=1 .venv-milvus/bin/python -m pytest tests/milvus
+
+langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its pins need an environment of their own)
+	$(PYTHON) -m venv .venv-langgraph
+	$(BIN)/uv pip install --quiet --python .venv-langgraph/bin/python -e '.[langchain,server]' 'langgraph-cli[inmem]>=0.4' pytest pytest-asyncio hypothesis
+	SPARSE_EMBED_LANGGRAPH=1 .venv-langgraph/bin/python -m pytest tests/langgraph
 
 clean: ## Remove environments and caches
 	rm -rf .venv .venv-* dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

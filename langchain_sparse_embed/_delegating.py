@@ -5,14 +5,13 @@ Leaves checks, requests and retries to the encoder.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from langchain_core.load.serializable import Serializable
 from langchain_core.rate_limiters import BaseRateLimiter
-from langchain_core.utils import secret_from_env
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation, ValidationError
 
 from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
@@ -146,14 +145,22 @@ class Delegating(Serializable):
         await self._encoder.aclose()
 
 
+def _key_in(variable: str) -> Callable[[], SecretStr | None]:
+    """Like LangChain's `secret_from_env`, whose import takes longer than this whole package."""
+
+    def key() -> SecretStr | None:
+        value = os.environ.get(variable)
+        return SecretStr(value) if value else None
+
+    return key
+
+
 class ChromaSettings(Delegating):
     """What only Chroma Cloud has."""
 
     _provider = Chroma
 
-    api_key: Key | None = Field(
-        default_factory=secret_from_env(Chroma.home.key_variable, default=None), exclude=True, repr=False
-    )
+    api_key: Key | None = Field(default_factory=_key_in(Chroma.home.key_variable), exclude=True, repr=False)
     task: str | None = None
     """Task name, sent with a target that follows the role. Excludes both instructions."""
     instructions: str | None = None
@@ -169,9 +176,7 @@ class PineconeSettings(Delegating):
 
     _provider = Pinecone
 
-    api_key: Key | None = Field(
-        default_factory=secret_from_env(Pinecone.home.key_variable, default=None), exclude=True, repr=False
-    )
+    api_key: Key | None = Field(default_factory=_key_in(Pinecone.home.key_variable), exclude=True, repr=False)
     truncate: str = "END"
     """What happens to a text over the model's limit: ``"END"`` cuts it, ``"NONE"`` refuses it, ``"START"``
     (llama-text-embed-v2 only) cuts its beginning."""

@@ -5,9 +5,7 @@ Decides keys, the stored form, and what a broken entry is (a miss with a warning
 """
 
 import os
-import sqlite3
 import struct
-import threading
 import warnings
 import zlib
 from collections import OrderedDict
@@ -15,12 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.locks import ForkSafeLock
 from sparse_embed.providers.base import DenseVector, Request
 from sparse_embed.settings import Role
 from sparse_embed.vectors import SparseVector
+
+if TYPE_CHECKING:
+    import sqlite3
 
 V = TypeVar("V", SparseVector, DenseVector)
 FORM: Final = 1  # the first byte of a value; another form is a miss
@@ -113,14 +115,14 @@ class MemoryStore:
     def __init__(self, size: int) -> None:
         self._size = size
         self._entries: OrderedDict[str, bytes] = OrderedDict()
-        self._process = _Process()
+        self._lock = ForkSafeLock()
 
     def __reduce__(self) -> tuple[type["MemoryStore"], tuple[int]]:
         return MemoryStore, (self._size,)
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """One value a key, None where there is none."""
-        with self._process.lock:
+        with self._lock:
             for key in keys:
                 if key in self._entries:
                     self._entries.move_to_end(key)
@@ -128,7 +130,7 @@ class MemoryStore:
 
     def mset(self, pairs: Sequence[tuple[str, bytes]]) -> None:
         """Store, and forget what was not used for longest."""
-        with self._process.lock:
+        with self._lock:
             for key, value in pairs:
                 self._entries[key] = value
                 self._entries.move_to_end(key)
@@ -141,22 +143,25 @@ class SqliteStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._process = _Process()
+        self._lock = ForkSafeLock()
+        self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
 
     def __reduce__(self) -> "tuple[type[SqliteStore], tuple[Path]]":
         return SqliteStore, (self._path,)
 
     def __del__(self) -> None:
-        if self._connection is not None and self._process.is_this:
+        if self._connection is not None and self._pid == os.getpid():
             self._connection.close()
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        if not self._process.is_this:
-            _inherited.append(self._connection)  # SQLite: a connection must not be used, or closed, across a fork
-            self._connection = None
-        with self._process.lock:
+    def _opened(self) -> "Iterator[sqlite3.Connection]":
+        import sqlite3
+
+        with self._lock:
+            if self._pid != os.getpid():
+                _inherited.append(self._connection)  # SQLite: a connection must not be used, or closed, across a fork
+                self._connection, self._pid = None, os.getpid()
             if self._connection is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 connection = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False, isolation_level=None)
@@ -194,25 +199,7 @@ class SqliteStore:
             connection.execute("COMMIT")
 
 
-_inherited: Final[list[sqlite3.Connection | None]] = []
-
-
-class _Process:
-    """A lock that is new in a forked child, where the old one may stay locked for ever."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-
-    @property
-    def is_this(self) -> bool:
-        return self._pid == os.getpid()
-
-    @property
-    def lock(self) -> threading.Lock:
-        if not self.is_this:
-            self.__init__()  # type: ignore[misc]  # all there is to renew
-        return self._lock
+_inherited: Final["list[sqlite3.Connection | None]"] = []
 
 
 @contextmanager

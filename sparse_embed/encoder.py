@@ -4,7 +4,6 @@ Decides what a call is: which texts are sent, and how vectors find their way bac
 sending and retrying to ``transport``, and the wire to ``providers``.
 """
 
-import asyncio
 import os
 import threading
 import warnings
@@ -25,20 +24,18 @@ from contextlib import aclosing, closing
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack
 
-from pydantic import SecretStr
-
 from sparse_embed.cache import Asked, ByteStore, Cache, open_cache
 from sparse_embed.calls import Chunk, check_text, keeping, listed, refuse_bare_text
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.providers import make_provider, read_config
 from sparse_embed.providers.base import Answer, DenseVector, Provider
-from sparse_embed.settings import Kind, Role, Settings
+from sparse_embed.settings import Kind, Role, Secret, Settings, SupportsSecret
 from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
 from sparse_embed.transport.client import AsyncClient, HttpLayer, SyncClient
 from sparse_embed.transport.flow import Call, Flow, Meter, embed
 from sparse_embed.transport.pace import Pace
 from sparse_embed.transport.retry import patience
-from sparse_embed.transport.run import RateLimiter, adrive, arun_all, drive, run_all
+from sparse_embed.transport.run import RateLimiter, drive, run_all
 from sparse_embed.vectors import SparseVector, Usage
 
 V = TypeVar("V")
@@ -77,7 +74,7 @@ class _Encoder(ABC, Generic[V]):
         provider: Literal["chroma", "pinecone"],
         *,
         model: str | None = None,
-        api_key: str | SecretStr | None = None,
+        api_key: str | SupportsSecret | None = None,
         base_url: str | None = None,
         batch_size: int | None = None,
         max_concurrency: int = 16,
@@ -126,12 +123,14 @@ class _Encoder(ABC, Generic[V]):
             ConfigurationError: A setting that cannot work.
         """
         chosen = make_provider(provider, self._kind, model, return_tokens, provider_options)
-        if not isinstance(api_key, str | SecretStr | None):
-            raise ConfigurationError(f"api_key must be a str or a SecretStr, not {type(api_key).__name__}")
+        if api_key is not None and not isinstance(api_key, str):
+            if not hasattr(api_key, "get_secret_value"):
+                raise ConfigurationError(f"api_key must be a str or a SecretStr, not {type(api_key).__name__}")
+            api_key = api_key.get_secret_value()
         if not isinstance(default_headers, Mapping | None):
             raise ConfigurationError(f"default_headers must be a mapping, not {type(default_headers).__name__}")
         settings = Settings(
-            api_key=SecretStr(api_key) if isinstance(api_key, str) else api_key,
+            api_key=None if api_key is None else Secret(api_key),
             base_url=base_url,
             batch_size=batch_size,
             max_concurrency=max_concurrency,
@@ -270,7 +269,7 @@ class _Encoder(ABC, Generic[V]):
 
         def flows() -> Iterator[Flow[Chunk[V]]]:
             start = 0
-            for part in chunks(texts, self._batch_size):
+            for part in chunks(texts, self._batch_size, self._check):
                 waiting.append(self._chunk(part, "document", start))
                 start += len(part)
                 self._recall(waiting[-1])
@@ -283,7 +282,10 @@ class _Encoder(ABC, Generic[V]):
                 yield from self._vectors(chunk)
 
     def astream_documents(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[V]:
-        """Like `stream_documents`, on the running event loop; `texts` may be an async iterable."""
+        """Like `stream_documents`, on the running event loop; `texts` may be an async iterable.
+
+        While `texts` lets it wait for the next text, no vector is given out: a source that idles should end its stream.
+        """
         refuse_bare_text(texts)
         return self._astream(texts)
 
@@ -293,7 +295,7 @@ class _Encoder(ABC, Generic[V]):
 
         async def flows() -> AsyncIterator[Flow[Chunk[V]]]:
             start = 0
-            async for part in achunks(texts, self._batch_size):
+            async for part in achunks(texts, self._batch_size, self._check):
                 waiting.append(self._chunk(part, "document", start))
                 start += len(part)
                 await self._off_loop(self._recall, waiting[-1])
@@ -323,6 +325,8 @@ class _Encoder(ABC, Generic[V]):
         return self._vectors(chunk)
 
     async def _aembed(self, chunk: Chunk[V]) -> list[V]:
+        from sparse_embed.transport.arun import adrive
+
         await self._off_loop(self._recall, chunk)
         batches = list(even_batches(chunk.missing(), self._batch_size))
         report = self._reporter(chunk, batches)
@@ -353,6 +357,8 @@ class _Encoder(ABC, Generic[V]):
     def _arun(
         self, flows: AsyncIterator[Flow[T]], ahead: int | None, on_done: Callable[[T], None]
     ) -> AsyncGenerator[T]:
+        from sparse_embed.transport.arun import arun_all
+
         width = self._settings.max_concurrency
         return arun_all(flows, self._http, self._rate_limiter, width=width, ahead=ahead, on_done=on_done)
 
@@ -360,9 +366,8 @@ class _Encoder(ABC, Generic[V]):
         """Check the texts, and give blank ones their vector without a request."""
         found: dict[str, V] = {}
         for position, text in enumerate(texts, start):
-            check_text(text, position)
-            if not text or text.isspace():
-                found[text] = self._blank(position)
+            if (blank := self._check(text, position)) is not None:
+                found[text] = blank
         call = Call(
             provider=self._provider,
             decode=self._decode,
@@ -374,6 +379,11 @@ class _Encoder(ABC, Generic[V]):
             found=found,
         )
         return Chunk(texts, start, call)
+
+    def _check(self, text: str, position: int) -> V | None:
+        """Refuse what cannot be embedded; a blank text's vector."""
+        check_text(text, position)
+        return self._blank(position) if not text or text.isspace() else None
 
     def _vectors(self, chunk: Chunk[V]) -> list[V]:
         return chunk.vectors()
@@ -394,6 +404,8 @@ class _Encoder(ABC, Generic[V]):
         """A look into a file or a server must not stop the event loop."""
         if self._cache is not None:
             if self._cache.blocks:
+                import asyncio
+
                 await asyncio.to_thread(use_cache, chunk)
             else:
                 use_cache(chunk)

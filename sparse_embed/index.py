@@ -6,7 +6,6 @@ grow alike, so that an addition costs no rebuild and a search needs no lock. Lea
 
 import json
 import os
-import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, islice
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Self
 from uuid import uuid4
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.locks import ForkSafeLock
 from sparse_embed.vectors import SparseVector
 
 try:
@@ -76,7 +76,7 @@ class InvertedIndex:
 
     def __init__(self, *, idf: bool = False) -> None:
         self._idf = idf
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._row_of: dict[str, int] = {}  # documents that are not deleted
         self._ids: list[str] = []  # by row, with deleted ones; only ever appended to, or replaced as a whole
         self._metadata: list[Mapping[str, Any]] = []

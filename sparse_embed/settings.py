@@ -9,15 +9,46 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
-
-from pydantic import SecretStr
 
 from sparse_embed.errors import ConfigurationError
 
 Role = Literal["document", "query"]
 Kind = Literal["sparse", "dense"]
+
+
+class SupportsSecret(Protocol):
+    """The shape of pydantic's ``SecretStr``."""
+
+    def get_secret_value(self) -> str:
+        """The secret."""
+        ...
+
+
+class Secret:
+    """A text that does not show itself.
+
+    Importing pydantic's own takes as long as the rest of this package.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def get_secret_value(self) -> str:
+        """The secret."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
 
 
 class Home(NamedTuple):
@@ -32,14 +63,14 @@ class Address(NamedTuple):
     """Where to send and as whom. The key stays masked until the header is written."""
 
     base_url: str
-    api_key: SecretStr
+    api_key: Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How requests travel; the same for both providers. See `SparseEncoder` for the meaning of each."""
 
-    api_key: SecretStr | None = None
+    api_key: Secret | None = None
     base_url: str | None = None
     batch_size: int | None = None
     max_concurrency: int = 16
@@ -125,13 +156,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _checked_key(key: str, source: str) -> SecretStr:
+def _checked_key(key: str, source: str) -> Secret:
     key = key.strip()  # a key read from a file often ends in a newline
     if not key:
         raise ConfigurationError(f"{source} is empty")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise ConfigurationError(f"{source} holds characters that no key has (spaces, controls or non-ASCII)")
-    return SecretStr(key)
+    return Secret(key)
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ def test_all_lists_the_public_names_sorted() -> None:
         "calls",
         "encoder",
         "errors",
+        "locks",
         "providers",
         "settings",
         "transport",

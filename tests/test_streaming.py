@@ -13,8 +13,6 @@ from tests.ways import both_ways, meeting, right, sync, workers_end
 
 AHEAD = 4  # requests that a stream runs ahead of its consumer, for each of max_concurrency
 
-HALF_READ = pytest.mark.xfail(reason="texts of the request that was being filled are lost when the source fails")
-
 
 class Source:
     """An endless source that counts how far it was read, and fails where it is told to."""
@@ -116,7 +114,7 @@ async def test_an_async_stream_reads_any_iterable(asynchronous_source):
 
 @both_ways
 @pytest.mark.parametrize("failure", [OSError("disk"), None, 7, "\ud800"], ids=["raises", "None", "int", "surrogate"])
-@pytest.mark.parametrize("fails_at", [0, pytest.param(4, marks=HALF_READ), 10, pytest.param(13, marks=HALF_READ)])
+@pytest.mark.parametrize("fails_at", [0, 4, 10, 13])
 def test_what_came_before_a_failure_of_the_source_is_delivered_first(use, failure, fails_at):
     with meeting(first(status(503)), batch_size=5) as (_, encoder), no_wait():
         got, error = take_until_error(use, encoder, Source(fails_at, failure))
@@ -125,7 +123,6 @@ def test_what_came_before_a_failure_of_the_source_is_delivered_first(use, failur
         assert error is failure if isinstance(failure, OSError) else isinstance(error, ConfigurationError)
 
 
-@HALF_READ
 @both_ways
 def test_a_blank_text_ends_a_dense_stream_after_what_came_before(use):
     with meeting(first(), kind=DenseEncoder, batch_size=5) as (_, encoder):

@@ -9,9 +9,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError
+from pydantic_core import core_schema as schema
 
 from sparse_embed.errors import ConfigurationError, InvalidResponseError
 from sparse_embed.settings import Home, Kind, Role
@@ -19,7 +20,6 @@ from sparse_embed.vectors import SparseVector
 
 DenseVector = list[float]
 V = TypeVar("V")
-T = TypeVar("T")
 
 MAX_ERROR_TEXT = 500
 REQUEST_ID_HEADERS = ("x-pinecone-request-id", "x-request-id")
@@ -88,7 +88,22 @@ class Provider(ABC):
         return False
 
 
-def loads(adapter: TypeAdapter[T], content: bytes) -> T:
+# Answers are parsed by pydantic's own core without a model class: no slower, and pydantic's models would cost more at
+# import than all the rest of this package.
+INDICES: Final = schema.list_schema(schema.int_schema())
+VALUES: Final = schema.list_schema(schema.float_schema())
+ANYTHING: Final = schema.any_schema()  # read by hand, since an odd one must not cost a vector
+
+
+def record(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchema]) -> CoreSchema:
+    """The schema of a JSON object; other fields are ignored, and a null counts as absent where one is optional."""
+    fields = {name: schema.typed_dict_field(kind) for name, kind in required.items()}
+    for name, kind in optional.items():
+        fields[name] = schema.typed_dict_field(schema.nullable_schema(kind), required=False)
+    return schema.typed_dict_schema(fields)
+
+
+def loads(validator: SchemaValidator, content: bytes) -> dict[str, Any]:
     """Parse an answer strictly: no text, bool or fraction passes as an index.
 
     Raises:
@@ -96,7 +111,8 @@ def loads(adapter: TypeAdapter[T], content: bytes) -> T:
         InvalidResponseError: It is JSON of another shape. The message names the place and never echoes the content.
     """
     try:
-        return adapter.validate_json(content, strict=True)
+        answer: dict[str, Any] = validator.validate_json(content, strict=True)
+        return answer
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from pydantic import TypeAdapter
-from pydantic_core import to_json
+from pydantic_core import SchemaValidator, to_json
+from pydantic_core import core_schema as schema
 
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.providers.base import (
+    ANYTHING,
+    INDICES,
+    VALUES,
     Answer,
     DenseVector,
     Provider,
     Request,
     dense_vectors,
     loads,
+    record,
     sparse_vector,
     token_count,
 )
@@ -88,36 +92,17 @@ class Chroma(Provider):
         """``labels`` is the documented name of the tokens; ``tokens`` is tolerated."""
         answer = loads(_SPARSE, content)
         vectors = [
-            sparse_vector(at, item.indices, item.values, item.labels or item.tokens)
-            for at, item in enumerate(answer.embeddings)
+            sparse_vector(at, item["indices"], item["values"], item.get("labels") or item.get("tokens"))
+            for at, item in enumerate(answer["embeddings"])
         ]
-        return Answer(vectors, token_count(answer.num_tokens))
+        return Answer(vectors, token_count(answer.get("num_tokens")))
 
     def decode_dense(self, content: bytes) -> Answer[DenseVector]:
         """``num_tokens`` may be missing."""
         answer = loads(_DENSE, content)
-        return Answer(dense_vectors(answer.embeddings), token_count(answer.num_tokens))
+        return Answer(dense_vectors(answer["embeddings"]), token_count(answer.get("num_tokens")))
 
 
-@dataclass(frozen=True, slots=True)
-class _SparseItem:
-    indices: list[int]
-    values: list[float]
-    labels: Any = None
-    tokens: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class _SparseAnswer:
-    embeddings: list[_SparseItem]
-    num_tokens: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class _DenseAnswer:
-    embeddings: list[list[float]]
-    num_tokens: Any = None
-
-
-_SPARSE = TypeAdapter(_SparseAnswer)
-_DENSE = TypeAdapter(_DenseAnswer)
+_ITEM = record({"indices": INDICES, "values": VALUES}, {"labels": ANYTHING, "tokens": ANYTHING})
+_SPARSE = SchemaValidator(record({"embeddings": schema.list_schema(_ITEM)}, {"num_tokens": ANYTHING}))
+_DENSE = SchemaValidator(record({"embeddings": schema.list_schema(VALUES)}, {"num_tokens": ANYTHING}))

@@ -9,17 +9,21 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from pydantic import TypeAdapter
-from pydantic_core import to_json
+from pydantic_core import SchemaValidator, to_json
+from pydantic_core import core_schema as schema
 
 from sparse_embed.errors import ConfigurationError, InvalidResponseError
 from sparse_embed.providers.base import (
+    ANYTHING,
+    INDICES,
+    VALUES,
     Answer,
     DenseVector,
     Provider,
     Request,
     dense_vectors,
     loads,
+    record,
     sparse_vector,
     token_count,
 )
@@ -79,23 +83,25 @@ class Pinecone(Provider):
         """Items carry ``sparse_indices`` and ``sparse_values``."""
         answer = loads(_ANSWER, content)
         vectors = []
-        for at, item in enumerate(answer.data):
-            if item.sparse_indices is None or item.sparse_values is None or _kind(answer, item) == "dense":
+        for at, item in enumerate(answer["data"]):
+            indices, values = item.get("sparse_indices"), item.get("sparse_values")
+            if indices is None or values is None or _kind(answer, item) == "dense":
                 raise self._wrong_kind(answer, item, at)
-            vectors.append(sparse_vector(at, item.sparse_indices, item.sparse_values, item.sparse_tokens))
+            vectors.append(sparse_vector(at, indices, values, item.get("sparse_tokens")))
         return Answer(vectors, _total_tokens(answer))
 
     def decode_dense(self, content: bytes) -> Answer[DenseVector]:
         """Items carry ``values``."""
         answer = loads(_ANSWER, content)
         vectors = []
-        for at, item in enumerate(answer.data):
-            if item.values is None or _kind(answer, item) == "sparse":
+        for at, item in enumerate(answer["data"]):
+            values = item.get("values")
+            if values is None or _kind(answer, item) == "sparse":
                 raise self._wrong_kind(answer, item, at)
-            vectors.append(item.values)
+            vectors.append(values)
         return Answer(dense_vectors(vectors), _total_tokens(answer))
 
-    def _wrong_kind(self, answer: "_Answer", item: "_Item", at: int) -> InvalidResponseError:
+    def _wrong_kind(self, answer: "_Json", item: "_Json", at: int) -> InvalidResponseError:
         got = _kind(answer, item)
         if got is None or got == self.kind:
             return InvalidResponseError(f"item {at} of the answer holds no {self.kind} vector")
@@ -108,36 +114,32 @@ class Pinecone(Provider):
         return "for the current month" in message.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    sparse_indices: list[int] | None = None
-    sparse_values: list[float] | None = None
-    sparse_tokens: Any = None
-    values: list[float] | None = None
-    vector_type: Any = None
+_ITEM = record(
+    {},
+    {
+        "sparse_indices": INDICES,
+        "sparse_values": VALUES,
+        "sparse_tokens": ANYTHING,
+        "values": VALUES,
+        "vector_type": ANYTHING,
+    },
+)
+_ANSWER = SchemaValidator(record({"data": schema.list_schema(_ITEM)}, {"vector_type": ANYTHING, "usage": ANYTHING}))
+_Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    data: list[_Item]
-    vector_type: Any = None
-    usage: Any = None
-
-
-_ANSWER = TypeAdapter(_Answer)
-
-
-def _kind(answer: _Answer, item: _Item) -> Kind | None:
+def _kind(answer: _Json, item: _Json) -> Kind | None:
     """The answer says it on top, else in the item, else by the keys that are there: Pinecone's example omits both."""
-    for said in (answer.vector_type, item.vector_type):
+    for said in (answer.get("vector_type"), item.get("vector_type")):
         if said == "sparse":
             return "sparse"
         if said == "dense":
             return "dense"
-    if item.sparse_indices is not None:
+    if item.get("sparse_indices") is not None:
         return "sparse"
-    return None if item.values is None else "dense"
+    return None if item.get("values") is None else "dense"
 
 
-def _total_tokens(answer: _Answer) -> int:
-    return token_count(answer.usage.get("total_tokens")) if isinstance(answer.usage, dict) else 0
+def _total_tokens(answer: _Json) -> int:
+    usage = answer.get("usage")
+    return token_count(usage.get("total_tokens")) if isinstance(usage, dict) else 0

@@ -1,7 +1,6 @@
 """How texts are split into requests. Pure: knows sizes and positions, nothing of sending."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -39,24 +38,49 @@ def even_batches(first_positions: Mapping[str, int], size: int) -> Iterator[Batc
         yield Batch(texts[part], positions[part])
 
 
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of up to `size` items, each read only when it is asked for."""
-    source = iter(items)
-    while chunk := list(islice(source, size)):
-        yield chunk
+def chunks(
+    items: Iterable[T], size: int, check: Callable[[T, int], object] = lambda item, position: None
+) -> Iterator[list[T]]:
+    """Lists of up to `size` items, each read only when it is asked for, and checked with its position.
 
-
-async def achunks(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncIterator[list[T]]:
-    """Like `chunks`, also from an async iterable."""
-    if isinstance(items, AsyncIterable):
-        chunk: list[T] = []
-        async for item in items:
+    When the source or the check raises, what was read before comes first.
+    """
+    chunk: list[T] = []
+    try:
+        for position, item in enumerate(items):
+            check(item, position)
             chunk.append(item)
             if len(chunk) == size:
                 yield chunk
                 chunk = []
+    except Exception:
         if chunk:
             yield chunk
-    else:
-        for chunk in chunks(items, size):
+        raise
+    if chunk:
+        yield chunk
+
+
+async def achunks(
+    items: Iterable[T] | AsyncIterable[T], size: int, check: Callable[[T, int], object] = lambda item, position: None
+) -> AsyncIterator[list[T]]:
+    """Like `chunks`, also from an async iterable."""
+    if not isinstance(items, AsyncIterable):
+        for chunk in chunks(items, size, check):
             yield chunk
+        return
+    chunk, position = [], 0
+    try:
+        async for item in items:
+            check(item, position)
+            position += 1
+            chunk.append(item)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except Exception:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk

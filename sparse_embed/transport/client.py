@@ -4,7 +4,6 @@ Decides which connections are used by which thread, loop and process, and writes
 to ``flow`` and waiting to ``run``.
 """
 
-import asyncio
 import os
 import threading
 import weakref
@@ -12,17 +11,18 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from importlib.metadata import version
 from ssl import SSLContext
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import httpx
-from anyio import CancelScope
 
 from sparse_embed.providers.base import Provider, Reply
 from sparse_embed.settings import Settings
 from sparse_embed.transport.flow import Fault, Outcome, Send
 from sparse_embed.transport.permits import TaskPermits, ThreadPermits
+
+if TYPE_CHECKING:
+    import asyncio  # where it is used, it is loaded with the first async call, as is anyio
 
 # Named here so that the rest of the package, and users' type hints, need no import of httpx.
 SyncClient = httpx.Client
@@ -68,6 +68,8 @@ def _tls() -> SSLContext:
 
 @cache
 def _user_agent() -> str:
+    from importlib.metadata import version  # 4 ms, and not before a request is sent
+
     return f"sparse-embed/{version('sparse-embed')}"
 
 
@@ -99,7 +101,7 @@ class ProcessSide:
     lock: threading.Lock = field(default_factory=threading.Lock)
     client: httpx.Client | None = None
     closer: "weakref.finalize[[], HttpLayer] | None" = None
-    loops: dict[asyncio.AbstractEventLoop, LoopSide] = field(default_factory=dict)
+    loops: "dict[asyncio.AbstractEventLoop, LoopSide]" = field(default_factory=dict)
 
 
 # Inherited connections are shared with the parent: using or closing them would mix up two processes' answers.
@@ -140,6 +142,8 @@ class HttpLayer:
 
     def loop_side(self) -> LoopSide:
         """The client and permits of the running loop, made on first use."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         here = self._here()
         with here.lock:
@@ -190,6 +194,10 @@ class HttpLayer:
         client = self.loop_side().client
         # httpcore 1.0.9 shields its clean-up from anyio's cancellation, not from asyncio's own: one that comes while an
         # answer is being closed leaves the connection in the pool, open and of no use, until the client is closed.
+        import asyncio
+
+        from anyio import CancelScope
+
         scope = CancelScope()
 
         async def post() -> httpx.Response:
@@ -233,6 +241,8 @@ class HttpLayer:
 
     async def aclose(self) -> None:
         """Like `close`, and waits for the running loop's client."""
+        import asyncio
+
         side = self._here().loops.pop(asyncio.get_running_loop(), None)
         if side is not None:
             side.keeper.detach()
@@ -273,7 +283,7 @@ async def _lifetime(client: httpx.AsyncClient, *, close: bool) -> AsyncGenerator
             await client.aclose()
 
 
-def _let_go(loop: asyncio.AbstractEventLoop, lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
+def _let_go(loop: "asyncio.AbstractEventLoop", lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
     """Close the client of an encoder that nobody closed, a little later.
 
     Not at once: an encoder is most often dropped as its loop ends. The loop then closes the client as a whole, and

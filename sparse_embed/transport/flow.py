@@ -5,7 +5,6 @@ and errors; ``run`` drives it, once with threads and once with asyncio.
 """
 
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -20,6 +19,7 @@ from sparse_embed.errors import (
     SparseEmbedError,
     error_for_status,
 )
+from sparse_embed.locks import ForkSafeLock
 from sparse_embed.providers.base import Answer, Provider, Reply, Request, Undecodable, read_error, request_id
 from sparse_embed.settings import Role
 from sparse_embed.transport.batching import Batch
@@ -76,7 +76,7 @@ class Meter:
 
     def __init__(self, start: Usage = Usage()) -> None:  # noqa: B008  # frozen
         self._usage = start
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def add(self, *, total_tokens: int = 0, requests: int = 0, retries: int = 0, texts: int = 0, hits: int = 0) -> None:
         """Add to the counts."""
@@ -191,11 +191,11 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             wait = call.pace.gap()
         else:
             wait = backoff(sent, call.random())
+        if limited and worth_retrying:
+            call.pace.refused(now, start, wait)  # for every other call too, whatever becomes of this one
         if not worth_retrying or failures > call.patience.max_retries or wait >= deadline.left():
             raise error
-        if limited:
-            call.pace.refused(now, start, wait)
-        else:
+        if not limited:
             yield deadline.pause(wait)
 
 

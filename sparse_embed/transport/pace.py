@@ -7,9 +7,10 @@ at this rate, which grows ever faster as refusals stay away.
 """
 
 import math
-import threading
 from collections import deque
 from typing import Final, NamedTuple
+
+from sparse_embed.locks import ForkSafeLock
 
 MOST_REMEMBERED: Final = 8  # refusals: long enough to be exact, short enough to follow a limit that changes
 BURST: Final = 16  # requests that may catch up after a pause; a wrong guess wastes no more than one round
@@ -41,7 +42,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._paused_until = -math.inf
         self._refusals: deque[Refusal] = deque(maxlen=MOST_REMEMBERED)
         self._successes = 0

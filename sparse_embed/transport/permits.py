@@ -4,9 +4,12 @@ The connection pool must not be this bound: httpcore 1.0.9 loses its places for 
 once, lets its waiters starve one another, and sends what waits there although the provider asked for a pause.
 """
 
-import asyncio
 import threading
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class ThreadPermits:
@@ -58,6 +61,8 @@ class TaskPermits:
         if self._free:
             self._free -= 1
             return
+        import asyncio  # loaded with the first async call
+
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:

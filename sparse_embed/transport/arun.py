@@ -1,0 +1,109 @@
+"""Running flows with asyncio; ``run`` is the same with threads.
+
+Loaded with the first async call: asyncio takes as long to import as all the rest of this package.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TypeVar
+
+from sparse_embed.transport.client import HttpLayer
+from sparse_embed.transport.flow import Flow, Outcome, Permit, Send, Sleep
+from sparse_embed.transport.run import WAITING, RateLimiter
+
+T = TypeVar("T")
+
+
+async def adrive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None) -> T:
+    """Do what the flow asks for, in this task; cancelling the task is all it takes to stop."""
+    permits = http.loop_side().permits
+    holding = False
+    outcome: Outcome | None = None
+    try:
+        while True:
+            effect = flow.send(outcome)
+            outcome = None
+            if isinstance(effect, Send):
+                outcome = await http.asend(effect)
+                holding = False
+                permits.release()
+            elif isinstance(effect, Sleep):
+                await asyncio.sleep(effect.seconds * WAITING.scale)
+            elif isinstance(effect, Permit):
+                if limiter is not None:
+                    await limiter.aacquire()
+                await permits.acquire()
+                holding = True
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        flow.close()
+        if holding:
+            permits.release()
+
+
+async def arun_all(
+    flows: AsyncIterator[Flow[T]],
+    http: HttpLayer,
+    limiter: RateLimiter | None,
+    *,
+    width: int,
+    ahead: int | None,
+    on_done: Callable[[T], None],
+) -> AsyncGenerator[T]:
+    """Like `run_all`, with tasks.
+
+    They are plain tasks, cancelled in ``finally``: a generator must not yield inside a TaskGroup, where a consumer's
+    ``break`` would surface as an exception group.
+    """
+    todo: asyncio.Queue[tuple[int, Flow[T]]] = asyncio.Queue()
+    done: asyncio.Queue[tuple[int, T] | BaseException] = asyncio.Queue()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def work() -> None:
+        while True:
+            number, flow = await todo.get()
+            try:
+                done.put_nowait((number, await adrive(flow, http, limiter)))
+            except Exception as error:  # noqa: BLE001  # raised again in the consumer's task
+                done.put_nowait(error)
+                for sibling in tasks:  # here, not in the consumer, which a ready sibling could precede
+                    sibling.cancel()
+                return
+
+    finished: dict[int, T] = {}
+    taken = started = 0
+    exhausted = False
+    ending: Exception | None = None
+    try:
+        while not (exhausted and taken == started):
+            while taken in finished:
+                yield finished.pop(taken)
+                taken += 1
+            if not exhausted and (ahead is None or started - taken < ahead) and done.empty():
+                try:
+                    flow = await anext(flows, None)
+                except Exception as error:  # noqa: BLE001  # raised below, after all that came before it
+                    flow, ending = None, error
+                if flow is None:
+                    exhausted = True
+                    continue
+                todo.put_nowait((started, flow))
+                started += 1
+                if len(tasks) < width:
+                    tasks.append(asyncio.create_task(work(), name="sparse-embed"))
+            elif taken < started:
+                item = await done.get()
+                if isinstance(item, BaseException):
+                    raise item
+                number, result = item
+                finished[number] = result
+                on_done(result)
+        if ending is not None:
+            raise ending
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks.clear()  # a cancelled task holds its frames, and they hold this list: a cycle, with the encoder in it
