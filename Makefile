@@ -6,7 +6,7 @@ CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 milvus langgraph clean
+.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 milvus langgraph reliability clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -79,6 +79,11 @@ langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its p
 	$(PYTHON) -m venv .venv-langgraph
 	$(BIN)/uv pip install --quiet --python .venv-langgraph/bin/python -e '.[langchain,server]' 'langgraph-cli[inmem]>=0.4' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_LANGGRAPH=1 .venv-langgraph/bin/python -m pytest tests/langgraph
+
+reliability: .venv/.dev ## Count what faults, forks, threads and cancellations break; the full run: make reliability QUICK=
+	$(BIN)/python -m benchmarks.reliability $(QUICK)
+
+QUICK ?= --quick
 
 clean: ## Remove environments and caches
 	rm -rf .venv .venv-* dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

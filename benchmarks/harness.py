@@ -1,6 +1,7 @@
 """Processes: environments of pinned peers, the stub, and contenders that take turns."""
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -106,7 +107,9 @@ def ask(worker: "subprocess.Popen[str]", **command: int) -> dict[str, float]:
 def job(name: str, /, *, environment: str = OURS, **arguments: Any) -> Any:
     """Run one function of `benchmarks.jobs` in a process of its own; its answer."""
     command = [python(environment), "-m", "benchmarks.jobs", name, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    # Imports are measured as users have them: compiled, as every installer leaves them.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -8,9 +8,10 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.bucket import TokenBucket
 from sparse_embed.providers import make_provider
 from sparse_embed.providers.base import Reply
 from sparse_embed.transport.batching import Batch
@@ -19,28 +20,6 @@ from sparse_embed.transport.pace import Pace
 from sparse_embed.transport.retry import patience
 
 GOOD = Reply(200, {}, b'{"embeddings":[{"indices":[1],"values":[2.0]}],"num_tokens":1}')
-
-
-@dataclass
-class TokenBucket:
-    """Allows `rate` requests a second and bursts of `capacity`."""
-
-    rate: float
-    capacity: float
-    level: float = field(init=False)
-    at: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.level = self.capacity
-
-    def take(self, now: float) -> float:
-        """0.0 when a request is let through, else seconds until the next token."""
-        self.level = min(self.capacity, self.level + (now - self.at) * self.rate)
-        self.at = now
-        if self.level >= 1:
-            self.level -= 1
-            return 0.0
-        return (1 - self.level) / self.rate
 
 
 @dataclass

@@ -211,6 +211,7 @@ class HttpLayer:
         except httpx.RequestError as error:
             return _fault(error, key)
         except asyncio.CancelledError:
+            posting.add_done_callback(lambda done: done.cancelled() or done.exception())  # a fault now is nobody's
             scope.cancel()
             await asyncio.wait({posting})
             raise
