@@ -262,6 +262,8 @@ class _Masked(str):
 
 def _reply(response: httpx.Response, key: str) -> Reply:
     content = response.content
+    # httpx 0.28: a response and its stream hold each other, so that every body would wait for the garbage collector.
+    del response.stream
     if response.status_code != 200:  # an error body may quote the key that it refuses
         content = content.replace(key.encode(), b"**********")
     return Reply(response.status_code, response.headers, content)
