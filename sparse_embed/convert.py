@@ -66,30 +66,30 @@ def each(
     convert: Callable[[SparseVector], T],
     vectors: Iterable[SparseVector],
     *,
-    on_empty: Literal["keep"] | SparseVector = "keep",
+    on_empty: Literal["raise"] | SparseVector = "raise",
 ) -> list[T]: ...
 @overload
 def each(
-    convert: Callable[[SparseVector], T], vectors: Iterable[SparseVector], *, on_empty: Literal["none"]
+    convert: Callable[[SparseVector], T], vectors: Iterable[SparseVector], *, on_empty: Literal["skip"]
 ) -> list[T | None]: ...
 def each(
     convert: Callable[[SparseVector], T],
     vectors: Iterable[SparseVector],
     *,
-    on_empty: Literal["keep", "none"] | SparseVector = "keep",
+    on_empty: Literal["raise", "skip"] | SparseVector = "raise",
 ) -> list[T] | list[T | None]:
     """Convert many vectors; the result has one item a vector, in order, whatever is empty.
 
     Example:
-        >>> each(to_pinecone, [SparseVector([7], [0.5]), SparseVector([], [])], on_empty="none")
+        >>> each(to_pinecone, [SparseVector([7], [0.5]), SparseVector([], [])], on_empty="skip")
         [{'indices': [7], 'values': [0.5]}, None]
 
     Args:
         convert: One of this module's functions; `functools.partial` adds what else it needs.
         vectors: The vectors.
-        on_empty: What becomes of a vector without terms. ``"keep"``: it is converted like any other, which is an error
-            where the store refuses it. ``"none"``: None stands in its place. A vector: it is converted instead, for
-            instance a tiny weight at an index that no text has.
+        on_empty: What becomes of a vector without terms. ``"raise"``: it is converted like any other, which is an error
+            where the store refuses it. ``"skip"``: None stands in its place, so that nothing shifts. A vector: the
+            placeholder, converted instead; for instance a tiny weight at an index that no text has.
 
     Raises:
         ConfigurationError: The store would refuse a vector; the message names which one.
@@ -97,10 +97,10 @@ def each(
     converted: list[T | None] = []
     for at, vector in enumerate(vectors):
         try:
-            if vector.indices or on_empty == "keep":
+            if vector.indices or on_empty == "raise":
                 converted.append(convert(vector))
             else:
-                converted.append(None if on_empty == "none" else convert(on_empty))
+                converted.append(None if on_empty == "skip" else convert(on_empty))
         except ConfigurationError as error:
             raise ConfigurationError(f"vector {at}: {error.message}") from None
     return converted

@@ -183,7 +183,7 @@ def test_each_keeps_one_item_a_vector_whatever_is_empty() -> None:
     vectors, tiny = [SMALL, EMPTY, SMALL], SparseVector([0], [1e-6])
     with pytest.raises(ConfigurationError, match="vector 1: the vector is empty, which Pinecone refuses"):
         each(to_pinecone, vectors)
-    assert each(to_pinecone, vectors, on_empty="none") == [to_pinecone(SMALL), None, to_pinecone(SMALL)]
+    assert each(to_pinecone, vectors, on_empty="skip") == [to_pinecone(SMALL), None, to_pinecone(SMALL)]
     assert each(to_pinecone, vectors, on_empty=tiny) == [to_pinecone(SMALL), to_pinecone(tiny), to_pinecone(SMALL)]
     assert each(partial(to_pgvector, dimension=6), [EMPTY]) == ["{}/6"], "kept where the store keeps it"
     assert each(to_dict, []) == []

@@ -207,7 +207,7 @@ def _batches(
         {"id": key, "values": values, "metadata": metadata}
         for key, values, metadata in zip(keys, dense, fields, strict=True)
     ]
-    for record, held in zip(records, each(to_pinecone, sparse, on_empty="none"), strict=True):
+    for record, held in zip(records, each(to_pinecone, sparse, on_empty="skip"), strict=True):
         if held is not None:  # Pinecone refuses empty ones
             record["sparse_values"] = held
     for start in range(0, len(records), UPSERT):

@@ -77,5 +77,5 @@ class PineconeStoreEmbeddings(PineconeSparseEmbeddings):
         return self._typed([await self._sparse.aembed_query(text)])[0]
 
     def _typed(self, vectors: list[SparseVector]) -> list[SparseValues]:
-        dicts = each(to_pinecone, vectors, on_empty="keep" if self._placeholder is None else self._placeholder)
+        dicts = each(to_pinecone, vectors, on_empty="raise" if self._placeholder is None else self._placeholder)
         return [SparseValues(**one) for one in dicts]

@@ -38,4 +38,4 @@ class PineconeTextEncoder:
         return self._typed([self.sparse.embed_query(text) for text in listed(texts)])
 
     def _typed(self, vectors: list[SparseVector]) -> list[PineconeDict]:
-        return each(to_pinecone, vectors, on_empty="keep" if self.placeholder is None else self.placeholder)
+        return each(to_pinecone, vectors, on_empty="raise" if self.placeholder is None else self.placeholder)
