@@ -68,6 +68,7 @@ class _Encoder(ABC, Generic[V]):
     """
 
     _kind: ClassVar[Kind]
+    _check = staticmethod(check_text)
 
     def __init__(
         self,
@@ -205,9 +206,9 @@ class _Encoder(ABC, Generic[V]):
     def _decode(self, content: bytes) -> Answer[V]:
         """Read an answer."""
 
-    @abstractmethod
-    def _blank(self, position: int) -> V:
-        """What a text without any term is worth."""
+    def _blanks(self, texts: list[str]) -> dict[str, V]:
+        """Vectors of the blank texts that `_check` let pass."""
+        return {}
 
     @property
     def model(self) -> str:
@@ -229,11 +230,11 @@ class _Encoder(ABC, Generic[V]):
             ConfigurationError: Bad input or settings; no request was sent.
             SparseEmbedError: The vectors cannot be had; ``error.partial`` holds the ones received before.
         """
-        return self._embed(self._chunk(listed(texts), "document"))
+        return self._embed(listed(texts), "document")
 
     async def aembed_documents(self, texts: Sequence[str]) -> list[V]:
         """Like `embed_documents`, on the running event loop."""
-        return await self._aembed(self._chunk(listed(texts), "document"))
+        return await self._aembed(listed(texts), "document")
 
     def embed_query(self, text: str) -> V:
         """Vector of a query.
@@ -242,11 +243,11 @@ class _Encoder(ABC, Generic[V]):
             ConfigurationError: Bad input or settings; no request was sent.
             SparseEmbedError: The vector cannot be had.
         """
-        return self._embed(self._chunk([text], "query"))[0]
+        return self._embed([text], "query")[0]
 
     async def aembed_query(self, text: str) -> V:
         """Like `embed_query`, on the running event loop."""
-        return (await self._aembed(self._chunk([text], "query")))[0]
+        return (await self._aembed([text], "query"))[0]
 
     def stream_documents(self, texts: Iterable[str]) -> Iterator[V]:
         """Vectors of documents, one a text, in order, in bounded memory.
@@ -309,7 +310,8 @@ class _Encoder(ABC, Generic[V]):
                     for vector in self._vectors(chunk):
                         yield vector
 
-    def _embed(self, chunk: Chunk[V]) -> list[V]:
+    def _embed(self, texts: list[str], role: Role) -> list[V]:
+        chunk = self._checked(texts, role)
         self._recall(chunk)
         batches = list(even_batches(chunk.missing(), self._batch_size))
         report = self._reporter(chunk, batches)
@@ -324,9 +326,10 @@ class _Encoder(ABC, Generic[V]):
                         self._remember(chunk)
         return self._vectors(chunk)
 
-    async def _aembed(self, chunk: Chunk[V]) -> list[V]:
+    async def _aembed(self, texts: list[str], role: Role) -> list[V]:
         from sparse_embed.transport.arun import adrive
 
+        chunk = self._checked(texts, role)
         await self._off_loop(self._recall, chunk)
         batches = list(even_batches(chunk.missing(), self._batch_size))
         report = self._reporter(chunk, batches)
@@ -362,12 +365,14 @@ class _Encoder(ABC, Generic[V]):
         width = self._settings.max_concurrency
         return arun_all(flows, self._http, self._rate_limiter, width=width, ahead=ahead, on_done=on_done)
 
+    def _checked(self, texts: list[str], role: Role) -> Chunk[V]:
+        """All texts of a call; a stream checks each as it is read."""
+        for position, text in enumerate(texts):
+            self._check(text, position)
+        return self._chunk(texts, role)
+
     def _chunk(self, texts: list[str], role: Role, start: int = 0) -> Chunk[V]:
-        """Check the texts, and give blank ones their vector without a request."""
-        found: dict[str, V] = {}
-        for position, text in enumerate(texts, start):
-            if (blank := self._check(text, position)) is not None:
-                found[text] = blank
+        """Texts that were checked; blank ones have their vector without a request."""
         call = Call(
             provider=self._provider,
             decode=self._decode,
@@ -376,14 +381,9 @@ class _Encoder(ABC, Generic[V]):
             timeout=self._settings.timeout,
             pace=self._pace,
             meter=self._meter,
-            found=found,
+            found=self._blanks(texts),
         )
         return Chunk(texts, start, call)
-
-    def _check(self, text: str, position: int) -> V | None:
-        """Refuse what cannot be embedded; a blank text's vector."""
-        check_text(text, position)
-        return self._blank(position) if not text or text.isspace() else None
 
     def _vectors(self, chunk: Chunk[V]) -> list[V]:
         return chunk.vectors()
@@ -475,8 +475,8 @@ class SparseEncoder(_Encoder[SparseVector]):
     def _decode(self, content: bytes) -> Answer[SparseVector]:
         return self._provider.decode_sparse(content)
 
-    def _blank(self, position: int) -> SparseVector:  # every position may be blank
-        return SparseVector([], [])
+    def _blanks(self, texts: list[str]) -> dict[str, SparseVector]:
+        return {text: SparseVector([], []) for text in texts if not text or text.isspace()}
 
 
 class DenseEncoder(_Encoder[DenseVector]):
@@ -490,8 +490,11 @@ class DenseEncoder(_Encoder[DenseVector]):
     def _decode(self, content: bytes) -> Answer[DenseVector]:
         return self._provider.decode_dense(content)
 
-    def _blank(self, position: int) -> DenseVector:
-        raise ConfigurationError(f"text {position} is blank, and a blank text has no dense vector: leave it out")
+    @staticmethod
+    def _check(text: str, position: int) -> None:
+        check_text(text, position)
+        if not text or text.isspace():
+            raise ConfigurationError(f"text {position} is blank, and a blank text has no dense vector: leave it out")
 
     def _vectors(self, chunk: Chunk[DenseVector]) -> list[DenseVector]:
         vectors = super()._vectors(chunk)
