@@ -1,4 +1,4 @@
-"""A provider's rate limit."""
+"""A provider's rate limit, of requests or of tokens."""
 
 from dataclasses import dataclass, field
 
@@ -24,3 +24,34 @@ class TokenBucket:
             self.level -= amount
             return 0.0
         return (amount - self.level) / self.rate
+
+    def allowed(self, seconds: float) -> float:
+        """The most that it lets through from the first request on."""
+        return self.capacity + self.rate * seconds
+
+
+@dataclass
+class FixedWindow:
+    """Allows `capacity` in each `period` of seconds; what is not used by its end is lost."""
+
+    capacity: float
+    period: float
+    window: int = -1
+    used: float = 0.0
+
+    def take(self, now: float, amount: float = 1.0) -> float:
+        """0.0 when a request is let through, else seconds until it would be."""
+        window = int(now // self.period)
+        if window != self.window:
+            self.window, self.used = window, 0.0
+        if self.used + amount <= self.capacity:
+            self.used += amount
+            return 0.0
+        return (window + 1) * self.period - now
+
+    def allowed(self, seconds: float) -> float:
+        """The most that it lets through from the first request on."""
+        return self.capacity * (int(seconds // self.period) + 1)
+
+
+Limit = TokenBucket | FixedWindow

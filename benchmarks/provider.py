@@ -94,10 +94,11 @@ class Stub:
             counts = {**self.stats, "in flight": self.in_flight, "CPU ms": int(time.process_time() * 1000)}
             return _http(200, json.dumps(counts).encode()), _whole
         numbers = NUMBER.findall(body)
+        tokens = len(body) // BYTES_A_TOKEN
         self.stats["requests"] += 1
         self.stats["most in flight"] = max(self.stats["most in flight"], self.in_flight)
         if self.requests is not None or self.tokens is not None:
-            wait = self._refused(len(body))
+            wait = self._refused(tokens)
             if wait:
                 self.stats["429"] += 1
                 return _http(429, b'{"error":"max embedding tokens per minute"}', self._retry_after(wait)), _whole
@@ -108,13 +109,14 @@ class Stub:
                 return self._fault(kind, head, body, numbers)
         self.stats["200"] += 1
         self.stats["texts"] += len(numbers)
+        self.stats["tokens"] += tokens
         return self._vectors(head, body, numbers), _whole
 
-    def _refused(self, size: int) -> float:
+    def _refused(self, tokens: int) -> float:
         now = asyncio.get_running_loop().time()
         wait = self.requests.take(now) if self.requests is not None else 0.0
         if not wait and self.tokens is not None:
-            wait = self.tokens.take(now, size / BYTES_A_TOKEN)
+            wait = self.tokens.take(now, tokens)
         return wait
 
     def _retry_after(self, wait: float) -> str:

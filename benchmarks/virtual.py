@@ -6,12 +6,12 @@ What runs is `sparse_embed.transport.flow.embed` itself; only the clock, the wir
 import heapq
 import itertools
 import random
-from collections import deque
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.bucket import TokenBucket
+from benchmarks.bucket import FixedWindow, Limit, TokenBucket
 from sparse_embed.providers import make_provider
 from sparse_embed.providers.base import Reply
 from sparse_embed.transport.batching import Batch
@@ -22,6 +22,15 @@ from sparse_embed.transport.retry import patience
 GOOD = Reply(200, {}, b'{"embeddings":[{"indices":[1],"values":[2.0]}],"num_tokens":1}')
 
 
+def one(rng: random.Random) -> float:
+    return 1.0
+
+
+def tokens(rng: random.Random) -> float:
+    """Of a batch of 96 texts: 75 a text on average, and not the same for every batch."""
+    return 96 * rng.uniform(25, 125)
+
+
 @dataclass
 class Outcome:
     """What a run came to."""
@@ -29,7 +38,7 @@ class Outcome:
     seconds: float
     sent: int
     refused: int
-    served: int
+    served: float
     allowed: float
 
     @property
@@ -42,23 +51,25 @@ class Outcome:
 
 
 def simulate(
-    bucket: TokenBucket,
+    limit: Limit,
     retry_after: Callable[[float], str | None],
     *,
     requests: int = 2000,
     concurrency: int = 16,
     latency: float = 0.05,
+    amount: Callable[[random.Random], float] = one,
     seed: int = 0,
 ) -> Outcome:
     """Send `requests` batches of one call and count.
 
     Args:
-        bucket: The limit.
+        limit: What the provider allows.
         retry_after: The header for a refusal, from the true seconds to wait.
         requests: Batches of the call.
         concurrency: Requests in flight.
         latency: Seconds from a request to its answer; the limit decides half way.
-        seed: Of the jitter.
+        amount: What a batch takes of the limit.
+        seed: Of the jitter and the amounts.
     """
     clock = 0.0
     rng = random.Random(seed)
@@ -75,11 +86,13 @@ def simulate(
         random=rng.random,
     )
     todo = (embed(call, Batch([f"text {number}"], [number])) for number in range(requests))
+    amounts: dict[Any, float] = defaultdict(lambda: amount(rng))
     order = itertools.count()
     events: list[tuple[float, int, Callable[[], None]]] = []
     waiting: deque[Any] = deque()
     free = concurrency
     sent = refused = 0
+    served = 0.0
 
     def later(seconds: float, action: Callable[[], None]) -> None:
         heapq.heappush(events, (clock + seconds, next(order), action))
@@ -92,10 +105,12 @@ def simulate(
             free += 1
 
     def arrive(flow: Any) -> None:
-        nonlocal refused
-        wait = bucket.take(clock)
+        nonlocal refused, served
+        wait = limit.take(clock, amounts[flow])
         reply = GOOD
-        if wait:
+        if not wait:
+            served += amounts[flow]
+        else:
             refused += 1
             header = retry_after(wait)
             reply = Reply(429, {} if header is None else {"retry-after": header}, b"")
@@ -136,11 +151,29 @@ def simulate(
     while events:
         clock, _, action = heapq.heappop(events)
         action()
-    served = call.meter.usage.texts
-    return Outcome(clock, sent, refused, served, bucket.capacity + bucket.rate * clock)
+    if call.meter.usage.texts != requests:
+        raise RuntimeError("vectors are missing")
+    return Outcome(clock, sent, refused, served, limit.allowed(clock))
 
 
-BUCKETS = {"20 a second": (20.0, 20.0), "100 a minute": (100 / 60, 100.0)}
+class Case(NamedTuple):
+    """A limit, and what a batch takes of it."""
+
+    limit: Callable[[], Limit]
+    amount: Callable[[random.Random], float] = one
+
+
+BUCKETS = {
+    "20 a second": Case(lambda: TokenBucket(20.0, 20.0)),
+    "100 a minute": Case(lambda: TokenBucket(100 / 60, 100.0)),
+    # Pinecone's quotas for pinecone-sparse-english-v0, starter and paid (model page, 2026-11).
+    "250,000 tokens a minute": Case(lambda: TokenBucket(250_000 / 60, 250_000.0), tokens),
+    "3,000,000 tokens a minute": Case(lambda: TokenBucket(3_000_000 / 60, 3_000_000.0), tokens),
+}
+WINDOWS = {
+    "20 in each second": Case(lambda: FixedWindow(20.0, 1.0)),
+    "250,000 tokens in each minute": Case(lambda: FixedWindow(250_000.0, 60.0), tokens),
+}
 HEADERS: dict[str, Callable[[float], str | None]] = {
     "honest": lambda wait: f"{wait:.3f}",
     "honest, whole seconds": lambda wait: str(-int(-wait // 1)),
@@ -149,13 +182,23 @@ HEADERS: dict[str, Callable[[float], str | None]] = {
     "ten times too long": lambda wait: f"{10 * wait:.3f}",
 }
 
+
+def runs(seeds: int = 7) -> Iterator[tuple[str, str, list[Outcome]]]:
+    """Every limit with every header, for some seeds: name, header, outcomes."""
+    for limits, headers in ((BUCKETS, HEADERS), (WINDOWS, ("honest", "absent"))):
+        for name, case in limits.items():
+            for header in headers:
+                outcomes = [
+                    simulate(case.limit(), HEADERS[header], amount=case.amount, seed=seed) for seed in range(seeds)
+                ]
+                yield name, header, outcomes
+
+
 if __name__ == "__main__":
-    for name, (rate, capacity) in BUCKETS.items():
-        for header, retry_after in HEADERS.items():
-            runs = [simulate(TokenBucket(rate, capacity), retry_after, seed=seed) for seed in range(7)]
-            goodput = sorted(run.goodput for run in runs)
-            waste = sorted(run.waste for run in runs)
-            print(
-                f"{name:14} {header:22} goodput/allowed {goodput[3]:.3f} (worst {goodput[0]:.3f})  "
-                f"wasted/sent {waste[3]:.3f} (worst {waste[-1]:.3f})"
-            )
+    for name, header, outcomes in runs():
+        goodput = sorted(run.goodput for run in outcomes)
+        waste = sorted(run.waste for run in outcomes)
+        print(
+            f"{name:30} {header:22} goodput/allowed {goodput[3]:.3f} (worst {goodput[0]:.3f})  "
+            f"wasted/sent {waste[3]:.3f} (worst {waste[-1]:.3f})"
+        )

@@ -14,9 +14,9 @@ from sparse_embed.locks import ForkSafeLock
 
 MOST_REMEMBERED: Final = 8  # refusals: long enough to be exact, short enough to follow a limit that changes
 BURST: Final = 16  # requests that may catch up after a pause; a wrong guess wastes no more than one round
-# The rate doubles over this many successes a success known, or this many in all: with a known rate some 100 requests
-# pass between two refusals, so that 1 to 2 % are wasted on looking for more.
-DOUBLING_PER_SUCCESS: Final = 6
+# The rate doubles over at most this many successes a success known, or this many in all: with a rate that is known
+# well, some 100 requests pass between two refusals, so that 1 to 2 % are wasted on looking for more.
+MOST_DOUBLING_PER_SUCCESS: Final = 6
 SLOWEST_DOUBLING: Final = 577
 REBOOK_AT: Final = 1.25
 
@@ -87,16 +87,19 @@ class Pace:
             self._paused_until = max(self._paused_until, now + wait)
             if self._refusals and sent <= self._refusals[-1].at:
                 return
-            oldest = self._refusals[0] if self._refusals else Refusal(now, self._successes)
+            if self._refusals and self._refusals[-1].successes == self._successes:
+                self._refusals.pop()  # nothing succeeded in between: one exhaustion, asked about twice
+            self._refusals.append(Refusal(now, self._successes))
+            oldest = self._refusals[0]
             known = self._successes - oldest.successes
             if known:
                 # The bucket held less than one token at each end: half a success is the unbiased correction.
                 self._rate = (known + 0.5) / (now - oldest.at)
-                self._doubling = min(DOUBLING_PER_SUCCESS * known, SLOWEST_DOUBLING)
+                spans = len(self._refusals) - 1  # the fewer, the sooner a higher rate is tried
+                self._doubling = min(known * min(spans, MOST_DOUBLING_PER_SUCCESS), SLOWEST_DOUBLING)
             else:
                 self._rate = 1 / max(wait, 0.001)
                 self._doubling = 1
-            self._refusals.append(Refusal(now, self._successes))
             self._start_epoch(now)
 
     def gap(self) -> float:
