@@ -321,7 +321,7 @@ class _Encoder(ABC, Generic[V]):
                 self._remember(chunk)
             elif batches:
                 flows = (embed(chunk.call, batch) for batch in batches)
-                with closing(self._run(flows, None, report)) as results:
+                with closing(self._run(flows, len(batches), report)) as results:
                     for _ in results:
                         self._remember(chunk)
         return self._vectors(chunk)
@@ -343,7 +343,7 @@ class _Encoder(ABC, Generic[V]):
                     for batch in batches:
                         yield embed(chunk.call, batch)
 
-                async with aclosing(self._arun(flows(), None, report)) as results:
+                async with aclosing(self._arun(flows(), len(batches), report)) as results:
                     async for _ in results:
                         await self._off_loop(self._remember, chunk)
         return self._vectors(chunk)
@@ -353,13 +353,11 @@ class _Encoder(ABC, Generic[V]):
             yield from embed(chunk.call, batch)
         return chunk
 
-    def _run(self, flows: Iterator[Flow[T]], ahead: int | None, on_done: Callable[[T], None]) -> Generator[T]:
+    def _run(self, flows: Iterator[Flow[T]], ahead: int, on_done: Callable[[T], None]) -> Generator[T]:
         width = self._settings.max_concurrency
         return run_all(flows, self._http, self._rate_limiter, width=width, ahead=ahead, on_done=on_done)
 
-    def _arun(
-        self, flows: AsyncIterator[Flow[T]], ahead: int | None, on_done: Callable[[T], None]
-    ) -> AsyncGenerator[T]:
+    def _arun(self, flows: AsyncIterator[Flow[T]], ahead: int, on_done: Callable[[T], None]) -> AsyncGenerator[T]:
         from sparse_embed.transport.arun import arun_all
 
         width = self._settings.max_concurrency

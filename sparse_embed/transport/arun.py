@@ -4,6 +4,7 @@ Loaded with the first async call: asyncio takes as long to import as all the res
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TypeVar
 
@@ -49,7 +50,7 @@ async def arun_all(
     limiter: RateLimiter | None,
     *,
     width: int,
-    ahead: int | None,
+    ahead: int,
     on_done: Callable[[T], None],
 ) -> AsyncGenerator[T]:
     """Like `run_all`, with tasks.
@@ -57,49 +58,47 @@ async def arun_all(
     They are plain tasks, cancelled in ``finally``: a generator must not yield inside a TaskGroup, where a consumer's
     ``break`` would surface as an exception group.
     """
-    todo: asyncio.Queue[tuple[int, Flow[T]]] = asyncio.Queue()
-    done: asyncio.Queue[tuple[int, T] | BaseException] = asyncio.Queue()
+    todo: asyncio.Queue[Flow[T]] = asyncio.Queue()
+    done: asyncio.Queue[tuple[Flow[T], T] | BaseException] = asyncio.Queue()
     tasks: list[asyncio.Task[None]] = []
 
     async def work() -> None:
         while True:
-            number, flow = await todo.get()
+            flow = await todo.get()
             try:
-                done.put_nowait((number, await adrive(flow, http, limiter)))
+                done.put_nowait((flow, await adrive(flow, http, limiter)))
             except Exception as error:  # noqa: BLE001  # raised again in the consumer's task
                 done.put_nowait(error)
                 for sibling in tasks:  # here, not in the consumer, which a ready sibling could precede
                     sibling.cancel()
                 return
 
-    finished: dict[int, T] = {}
-    taken = started = 0
-    exhausted = False
+    under_way: deque[Flow[T]] = deque()
+    finished: dict[Flow[T], T] = {}
     ending: Exception | None = None
     try:
-        while not (exhausted and taken == started):
-            while taken in finished:
-                yield finished.pop(taken)
-                taken += 1
-            if not exhausted and (ahead is None or started - taken < ahead) and done.empty():
+        while ahead or under_way:
+            if len(under_way) < ahead and done.empty():
                 try:
                     flow = await anext(flows, None)
                 except Exception as error:  # noqa: BLE001  # raised below, after all that came before it
                     flow, ending = None, error
                 if flow is None:
-                    exhausted = True
+                    ahead = 0
                     continue
-                todo.put_nowait((started, flow))
-                started += 1
+                under_way.append(flow)
+                todo.put_nowait(flow)
                 if len(tasks) < width:
                     tasks.append(asyncio.create_task(work(), name="sparse-embed"))
-            elif taken < started:
+            else:
                 item = await done.get()
                 if isinstance(item, BaseException):
                     raise item
-                number, result = item
-                finished[number] = result
+                flow, result = item
+                finished[flow] = result
                 on_done(result)
+                while under_way and under_way[0] in finished:
+                    yield finished.pop(under_way.popleft())
         if ending is not None:
             raise ending
     finally:

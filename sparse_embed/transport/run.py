@@ -5,10 +5,11 @@ in order, and stops them all at the first error.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from sparse_embed.transport.client import HttpLayer
 from sparse_embed.transport.flow import Flow, Outcome, Permit, Send, Sleep
@@ -16,6 +17,7 @@ from sparse_embed.transport.flow import Flow, Outcome, Permit, Send, Sleep
 T = TypeVar("T")
 
 
+@runtime_checkable
 class RateLimiter(Protocol):
     """The shape of LangChain's ``BaseRateLimiter``."""
 
@@ -79,15 +81,15 @@ def run_all(
     limiter: RateLimiter | None,
     *,
     width: int,
-    ahead: int | None,
+    ahead: int,
     on_done: Callable[[T], None],
 ) -> Generator[T]:
     """Drive flows in up to `width` threads and yield their results in the order of `flows`.
 
-    The next flow is made in the consumer's thread, and only while fewer than `ahead` results (None: any number) wait to
-    be taken: a slow consumer holds the producer back. The first error ends the call at once: sleeping siblings wake and
-    stop, none starts a request, and reads in flight are left behind in daemon threads, so that neither the caller nor
-    the interpreter's exit waits for them.
+    The next flow is made in the consumer's thread, and only while fewer than `ahead` results wait to be taken: a slow
+    consumer holds the producer back. The first error ends the call at once: sleeping siblings wake and stop, none
+    starts a request, and reads in flight are left behind in daemon threads, so that neither the caller nor the
+    interpreter's exit waits for them.
 
     Args:
         flows: Made lazily.
@@ -97,15 +99,14 @@ def run_all(
         ahead: How many flows may be under way or finished beyond the last result taken.
         on_done: Called in the consumer's thread with each result as it arrives, in any order.
     """
-    todo: SimpleQueue[tuple[int, Flow[T]] | None] = SimpleQueue()
-    done: SimpleQueue[tuple[int, T] | BaseException] = SimpleQueue()
+    todo: SimpleQueue[Flow[T] | None] = SimpleQueue()
+    done: SimpleQueue[tuple[Flow[T], T] | BaseException] = SimpleQueue()
     cancelled = threading.Event()
 
     def work() -> None:
-        while (item := todo.get()) is not None and not cancelled.is_set():
-            number, flow = item
+        while (flow := todo.get()) is not None and not cancelled.is_set():
             try:
-                done.put((number, drive(flow, http, limiter, cancelled)))
+                done.put((flow, drive(flow, http, limiter, cancelled)))
             except Cancelled:
                 return
             except BaseException as error:  # noqa: BLE001  # raised again in the consumer's thread
@@ -113,35 +114,34 @@ def run_all(
                 done.put(error)
                 return
 
-    finished: dict[int, T] = {}
-    threads = taken = started = 0
-    exhausted = False
+    under_way: deque[Flow[T]] = deque()  # or finished, and not yet given out
+    finished: dict[Flow[T], T] = {}
+    threads = 0
     ending: Exception | None = None
     try:
-        while not (exhausted and taken == started):
-            while taken in finished:
-                yield finished.pop(taken)
-                taken += 1
-            if not exhausted and (ahead is None or started - taken < ahead) and done.empty():
+        while ahead or under_way:
+            if len(under_way) < ahead and done.empty():
                 try:
                     flow = next(flows, None)
                 except Exception as error:  # noqa: BLE001  # raised below, after all that came before it
                     flow, ending = None, error
                 if flow is None:
-                    exhausted = True
+                    ahead = 0
                     continue
-                todo.put((started, flow))
-                started += 1
+                under_way.append(flow)
+                todo.put(flow)
                 if threads < width:
                     threads += 1
                     threading.Thread(target=copy_context().run, args=(work,), daemon=True, name="sparse-embed").start()
-            elif taken < started:
+            else:
                 item = done.get()
                 if isinstance(item, BaseException):
                     raise item
-                number, result = item
-                finished[number] = result
+                flow, result = item
+                finished[flow] = result
                 on_done(result)
+                while under_way and under_way[0] in finished:
+                    yield finished.pop(under_way.popleft())
         if ending is not None:
             raise ending
     finally:
