@@ -69,10 +69,13 @@ async def test_chunks_lose_nothing_from_lists_iterators_and_async_iterators(item
         for item in items:
             yield item
 
+    def check(item: int, position: int) -> None:
+        assert item == items[position]
+
     expected = [items[at : at + size] for at in range(0, len(items), size)]
-    assert list(chunks(items, size)) == expected
-    assert [chunk async for chunk in achunks(iter(items), size)] == expected
-    assert [chunk async for chunk in achunks(source(), size)] == expected
+    assert list(chunks(items, size, check)) == expected
+    assert [chunk async for chunk in achunks(iter(items), size, check)] == expected
+    assert [chunk async for chunk in achunks(source(), size, check)] == expected
 
 
 class VirtualTime:

@@ -38,9 +38,7 @@ def even_batches(first_positions: Mapping[str, int], size: int) -> Iterator[Batc
         yield Batch(texts[part], positions[part])
 
 
-def chunks(
-    items: Iterable[T], size: int, check: Callable[[T, int], object] = lambda item, position: None
-) -> Iterator[list[T]]:
+def chunks(items: Iterable[T], size: int, check: Callable[[T, int], None]) -> Iterator[list[T]]:
     """Lists of up to `size` items, each read only when it is asked for, and checked with its position.
 
     When the source or the check raises, what was read before comes first.
@@ -62,7 +60,7 @@ def chunks(
 
 
 async def achunks(
-    items: Iterable[T] | AsyncIterable[T], size: int, check: Callable[[T, int], object] = lambda item, position: None
+    items: Iterable[T] | AsyncIterable[T], size: int, check: Callable[[T, int], None]
 ) -> AsyncIterator[list[T]]:
     """Like `chunks`, also from an async iterable."""
     if not isinstance(items, AsyncIterable):
