@@ -73,6 +73,11 @@ class At:
     def llama_index(self) -> PineconeInferenceSparseEmbedding:
         return PineconeInferenceSparseEmbedding(model_name="local/bm25", **self.settings)
 
+    @property
+    def qdrant_path(self) -> Any:
+        # Unless told, qdrant-client 1.20 asks SQLite about threads and leaves that connection open: Python 3.13 warns.
+        return {"path": str(self.folder), "force_disable_check_same_thread": True}
+
     async def call(self, target: Any, name: str, *args: Any, **kwargs: Any) -> Any:
         """A method, or its async twin."""
         if not self.is_async:
@@ -80,7 +85,7 @@ class At:
         return await getattr(target, "async_add" if name == "add" else f"a{name}")(*args, **kwargs)
 
 
-async def langchain_qdrant(at: At, sparse: Any, **where: str) -> Search:
+async def langchain_qdrant(at: At, sparse: Any, **where: Any) -> Search:
     settings = {"embedding": None, "sparse_embedding": sparse, "retrieval_mode": RetrievalMode.SPARSE, **where}
     store = await at.call(QdrantVectorStore, "from_texts", TEXTS, **settings)
     at.stack.callback(store.client.close)
@@ -97,7 +102,7 @@ async def langchain_qdrant_memory(at: At) -> Search:
 
 
 async def langchain_qdrant_path(at: At) -> Search:
-    return await langchain_qdrant(at, at.langchain.as_qdrant(), path=str(at.folder))
+    return await langchain_qdrant(at, at.langchain.as_qdrant(), **at.qdrant_path)
 
 
 async def langchain_pinecone(at: At) -> Search:
@@ -157,7 +162,7 @@ async def llama_index_store(at: At, store: Any) -> Search:
     return search
 
 
-async def llama_index_qdrant(at: At, **where: str) -> Search:
+async def llama_index_qdrant(at: At, **where: Any) -> Search:
     clients: Any
     if at.is_async:
         clients = {"aclient": AsyncQdrantClient(**where)}
@@ -176,7 +181,7 @@ async def llama_index_qdrant_memory(at: At) -> Search:
 
 
 async def llama_index_qdrant_path(at: At) -> Search:
-    return await llama_index_qdrant(at, path=str(at.folder))
+    return await llama_index_qdrant(at, **at.qdrant_path)
 
 
 async def llama_index_pinecone(at: At) -> Search:
