@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from langchain_core.load.serializable import Serializable
-from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation, ValidationError
 
 from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
@@ -20,6 +19,7 @@ from sparse_embed.providers.base import Provider
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import API_VERSION, Pinecone
 from sparse_embed.transport.client import AsyncClient, SyncClient
+from sparse_embed.transport.run import RateLimiter  # BaseRateLimiter would load asyncio
 
 if TYPE_CHECKING:
     Key = SecretStr | str  # pydantic takes a plain text too, and type checkers should let it pass
@@ -62,8 +62,8 @@ class Delegating(Serializable):
         default=None, exclude=True, repr=False
     )
     """Remember vectors: a number of entries to hold in memory, the path of a SQLite file, or a LangChain byte store."""
-    rate_limiter: BaseRateLimiter | None = Field(default=None, exclude=True, repr=False)
-    """Asked before each attempt."""
+    rate_limiter: RateLimiter | None = Field(default=None, exclude=True, repr=False)
+    """Asked before each attempt: a LangChain ``BaseRateLimiter``, or anything with its two methods."""
     http_client: SyncClient | None = Field(default=None, exclude=True, repr=False)
     """An ``httpx.Client`` to use as it is (proxy, certificates); never closed here."""
     http_async_client: AsyncClient | None = Field(default=None, exclude=True, repr=False)
