@@ -129,7 +129,7 @@ class _Encoder(ABC, Generic[V]):
                 raise ConfigurationError(f"api_key must be a str or a SecretStr, not {type(api_key).__name__}")
             api_key = api_key.get_secret_value()
         if not isinstance(rate_limiter, RateLimiter | None):
-            raise ConfigurationError(f"rate_limiter needs acquire and aacquire: {type(rate_limiter).__name__} has not both")
+            raise ConfigurationError(f"rate_limiter needs acquire and aacquire, unlike {type(rate_limiter).__name__}")
         if not isinstance(default_headers, Mapping | None):
             raise ConfigurationError(f"default_headers must be a mapping, not {type(default_headers).__name__}")
         settings = Settings(

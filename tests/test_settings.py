@@ -36,7 +36,7 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"api_key": "schlüssel"}, "api_key holds characters"),
         ({"api_key": ["k"]}, "api_key must be a str or a SecretStr, not list"),
         ({"default_headers": ["x"]}, "default_headers must be a mapping, not list"),
-        ({"rate_limiter": 20}, "rate_limiter needs acquire and aacquire: int has not both"),
+        ({"rate_limiter": 20}, "rate_limiter needs acquire and aacquire, unlike int"),
         ({"default_headers": {"x": "SECRET\n"}}, r"default_headers\['x'\] must be printable ASCII"),
         ({"default_headers": {"x": "sécret"}}, "must be printable ASCII"),
         ({"default_headers": {"x": 1}}, "must be printable ASCII"),
