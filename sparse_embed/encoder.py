@@ -128,7 +128,7 @@ class _Encoder(ABC, Generic[V]):
             if not hasattr(api_key, "get_secret_value"):
                 raise ConfigurationError(f"api_key must be a str or a SecretStr, not {type(api_key).__name__}")
             api_key = api_key.get_secret_value()
-        if not isinstance(rate_limiter, RateLimiter | None):
+        if rate_limiter is not None and not hasattr(rate_limiter, "acquire"):
             raise ConfigurationError(f"rate_limiter needs acquire and aacquire, unlike {type(rate_limiter).__name__}")
         if not isinstance(default_headers, Mapping | None):
             raise ConfigurationError(f"default_headers must be a mapping, not {type(default_headers).__name__}")

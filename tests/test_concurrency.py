@@ -164,7 +164,8 @@ def test_a_query_is_served_within_a_round_of_requests_while_an_ingestion_runs(us
 
 
 @both_ways
-def test_a_pause_stops_requests_that_already_stood_in_line(use):
+@pytest.mark.parametrize("comes", ["before the refusal", "after it"])
+def test_a_query_that_cannot_wait_out_a_pause_fails_and_is_not_sent(use, comes):
     limit, refuse, line = Gate(), Gate(), Line()
 
     def script(seen):
@@ -180,22 +181,34 @@ def test_a_pause_stops_requests_that_already_stood_in_line(use):
         async def on_one_loop():
             ingestion = asyncio.ensure_future(encoder.aembed_documents(TEXTS[:2]))
             await server.auntil(lambda: server.in_flight == 2)
-            waiting = asyncio.ensure_future(encoder.aembed_query("question"))
-            await asyncio.to_thread(line.until, 3)
-            limit.open()
-            await asyncio.wait([waiting])
+            if comes == "before the refusal":
+                query = asyncio.ensure_future(encoder.aembed_query("question"))
+                await asyncio.to_thread(line.until, 3)
+                limit.open()
+                await asyncio.to_thread(line.until, 4)  # the refused request comes back: the pause is known
+            else:
+                limit.open()
+                await asyncio.to_thread(line.until, 3)
+                query = asyncio.ensure_future(encoder.aembed_query("question"))
+                await asyncio.wait([query])
             refuse.open()
-            return await asyncio.gather(ingestion, waiting, return_exceptions=True)
+            return await asyncio.gather(ingestion, query, return_exceptions=True)
 
         if use is sync:
             ingestion = pool.submit(sync, encoder, "embed_documents", TEXTS[:2])
             server.until(lambda: server.in_flight == 2)
-            waiting = pool.submit(sync, encoder, "embed_query", "question")
-            line.until(3)
-            limit.open()
-            errors = [waiting.exception(PATIENCE)]
+            if comes == "before the refusal":
+                query = pool.submit(sync, encoder, "embed_query", "question")
+                line.until(3)
+                limit.open()
+                line.until(4)
+            else:
+                limit.open()
+                line.until(3)
+                query = pool.submit(sync, encoder, "embed_query", "question")
+                query.exception(PATIENCE)  # at once, although both places are taken
             refuse.open()
-            errors.insert(0, ingestion.exception(PATIENCE))
+            errors = [ingestion.exception(PATIENCE), query.exception(PATIENCE)]
         else:
             errors = asyncio.run(on_one_loop())
         assert [type(error) for error in errors] == [AuthenticationError, RateLimitError]

@@ -23,11 +23,11 @@ async def adrive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None) ->
     try:
         while True:
             effect = flow.send(outcome)
-            outcome = None
+            if outcome is not None:  # after the flow has judged it: a refusal is known before its place is given on
+                holding, outcome = False, None
+                permits.release()
             if isinstance(effect, Send):
                 outcome = await http.asend(effect)
-                holding = False
-                permits.release()
             elif isinstance(effect, Sleep):
                 await asyncio.sleep(effect.seconds * WAITING.scale)
             elif isinstance(effect, Permit):

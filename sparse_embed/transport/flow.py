@@ -152,6 +152,7 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
     deadline: _Deadline | None = None
     started = call.clock()
     sent = failures = 0
+    _refuse_long_pause(call, batch, started)
     while True:
         yield PERMIT
         # Waiting in line behind the encoder's other requests is not the provider's failure: it counts from here.
@@ -197,6 +198,13 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             raise error
         if not limited:
             yield deadline.pause(wait)
+
+
+def _refuse_long_pause(call: Call[V], batch: Batch, now: float) -> None:
+    """Fail before standing in line: those that wait for the end of a pause hold their places meanwhile."""
+    pause = call.pace.paused_until(now) - now
+    if pause >= call.patience.deadline:
+        raise _held_too_long(call, batch, pause)
 
 
 def _wait_for_slot(

@@ -51,11 +51,11 @@ def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled
     try:
         while True:
             effect = flow.send(outcome)
-            outcome = None
+            if outcome is not None:  # after the flow has judged it: a refusal is known before its place is given on
+                holding, outcome = False, None
+                permits.release()
             if isinstance(effect, Send):
                 outcome = http.send(effect)
-                holding = False
-                permits.release()
             elif isinstance(effect, Sleep):
                 if cancelled.wait(effect.seconds * WAITING.scale):
                     raise Cancelled
