@@ -90,6 +90,7 @@ def simulate(
     order = itertools.count()
     events: list[tuple[float, int, Callable[[], None]]] = []
     waiting: deque[Any] = deque()
+    placed: set[Any] = set()
     free = concurrency
     sent = refused = 0
     served = 0.0
@@ -100,7 +101,9 @@ def simulate(
     def release() -> None:
         nonlocal free
         if waiting:
-            step(waiting.popleft(), None)
+            flow = waiting.popleft()
+            placed.add(flow)
+            step(flow, None)
         else:
             free += 1
 
@@ -114,11 +117,7 @@ def simulate(
             refused += 1
             header = retry_after(wait)
             reply = Reply(429, {} if header is None else {"retry-after": header}, b"")
-        later(latency / 2, lambda: answered(flow, reply))
-
-    def answered(flow: Any, reply: Reply) -> None:
-        step(flow, reply)
-        release()
+        later(latency / 2, lambda: step(flow, reply))
 
     def step(flow: Any, result: Any) -> None:
         nonlocal free, sent
@@ -126,18 +125,22 @@ def simulate(
             try:
                 effect = flow.send(result)
             except StopIteration:
-                flow = next(todo, None)
-                if flow is None:
-                    return
-                result = None
-                continue
+                effect = None
+            if flow in placed and not isinstance(effect, Send):
+                placed.remove(flow)
+                release()
+            result = None
             match effect:
+                case None:
+                    flow = next(todo, None)
+                    if flow is None:
+                        return
                 case Permit():
                     if not free:
                         waiting.append(flow)
                         return
                     free -= 1
-                    result = None
+                    placed.add(flow)
                 case Sleep(seconds):
                     later(seconds, lambda flow=flow: step(flow, None))
                     return

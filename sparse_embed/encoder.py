@@ -5,7 +5,6 @@ sending and retrying to ``transport``, and the wire to ``providers``.
 """
 
 import os
-import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
@@ -35,7 +34,7 @@ from sparse_embed.transport.client import AsyncClient, HttpLayer, SyncClient
 from sparse_embed.transport.flow import Call, Flow, Meter, embed
 from sparse_embed.transport.pace import Pace
 from sparse_embed.transport.retry import patience
-from sparse_embed.transport.run import RateLimiter, drive, run_all
+from sparse_embed.transport.run import Cancellation, RateLimiter, drive, run_all
 from sparse_embed.vectors import SparseVector, Usage
 
 V = TypeVar("V")
@@ -319,7 +318,7 @@ class _Encoder(ABC, Generic[V]):
         report = self._reporter(chunk, batches)
         with keeping([chunk], self._remember):
             if len(batches) == 1:  # no threads for one request
-                report(drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, threading.Event()))
+                report(drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, Cancellation()))
                 self._remember(chunk)
             elif batches:
                 flows = (embed(chunk.call, batch) for batch in batches)

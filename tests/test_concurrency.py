@@ -163,6 +163,30 @@ def test_a_query_is_served_within_a_round_of_requests_while_an_ingestion_runs(us
         assert place <= 12
 
 
+@pytest.mark.parametrize("ends", ["left early", "an error"])
+def test_requests_that_are_left_behind_take_no_place_from_the_next_call(ends):
+    never = Gate()
+
+    def script(seen):
+        if seen.texts == TEXTS[:1]:
+            return Action() if ends == "left early" else Action(401)
+        return Action() if seen.texts == ["question"] else Action(gate=never)
+
+    with meeting(script, batch_size=1, max_concurrency=3) as (server, encoder):
+        stream = encoder.stream_documents(TEXTS[:5])
+        if ends == "left early":
+            next(stream)
+            server.until(lambda: server.in_flight == 3)
+            stream.close()
+        else:
+            with pytest.raises(AuthenticationError):
+                next(stream)
+        for _ in range(3):
+            assert encoder.embed_query("question") == sparse_of("question")
+        never.open()
+        workers_end()
+
+
 @both_ways
 @pytest.mark.parametrize("comes", ["before the refusal", "after it"])
 def test_a_query_that_cannot_wait_out_a_pause_fails_and_is_not_sent(use, comes):
@@ -185,12 +209,11 @@ def test_a_query_that_cannot_wait_out_a_pause_fails_and_is_not_sent(use, comes):
                 query = asyncio.ensure_future(encoder.aembed_query("question"))
                 await asyncio.to_thread(line.until, 3)
                 limit.open()
-                await asyncio.to_thread(line.until, 4)  # the refused request comes back: the pause is known
             else:
                 limit.open()
-                await asyncio.to_thread(line.until, 3)
+                await server.auntil(lambda: server.in_flight == 1)
                 query = asyncio.ensure_future(encoder.aembed_query("question"))
-                await asyncio.wait([query])
+            await asyncio.wait([query])
             refuse.open()
             return await asyncio.gather(ingestion, query, return_exceptions=True)
 
@@ -201,12 +224,11 @@ def test_a_query_that_cannot_wait_out_a_pause_fails_and_is_not_sent(use, comes):
                 query = pool.submit(sync, encoder, "embed_query", "question")
                 line.until(3)
                 limit.open()
-                line.until(4)
             else:
                 limit.open()
-                line.until(3)
+                server.until(lambda: server.in_flight == 1)
                 query = pool.submit(sync, encoder, "embed_query", "question")
-                query.exception(PATIENCE)  # at once, although both places are taken
+            query.exception(PATIENCE)  # well before the pause of 100 s is over
             refuse.open()
             errors = [ingestion.exception(PATIENCE), query.exception(PATIENCE)]
         else:

@@ -23,15 +23,16 @@ async def adrive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None) ->
     try:
         while True:
             effect = flow.send(outcome)
-            if outcome is not None:  # after the flow has judged it: a refusal is known before its place is given on
-                holding, outcome = False, None
+            outcome = None
+            if holding and not isinstance(effect, Send):
                 permits.release()
+                holding = False
             if isinstance(effect, Send):
                 outcome = await http.asend(effect)
             elif isinstance(effect, Sleep):
                 await asyncio.sleep(effect.seconds * WAITING.scale)
             elif isinstance(effect, Permit):
-                if limiter is not None:
+                if limiter is not None and not effect.again:
                     await limiter.aacquire()
                 await permits.acquire()
                 holding = True

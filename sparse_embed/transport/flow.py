@@ -39,7 +39,12 @@ T = TypeVar("T")
 
 
 class Permit(NamedTuple):
-    """Wait in line for one of the encoder's places; the driver gives it back after the next `Send`, or at the end."""
+    """Wait in line for one of the encoder's places.
+
+    The driver takes it back as soon as the flow wants anything but to `Send`: what sleeps, holds no place.
+    """
+
+    again: bool = False  # for the same attempt: the caller's rate limiter has been asked
 
 
 class Sleep(NamedTuple):
@@ -67,6 +72,7 @@ Outcome: TypeAlias = Reply | Fault
 Flow: TypeAlias = Generator[Effect, Outcome | None, T]
 
 PERMIT: Final = Permit()
+PERMIT_AGAIN: Final = Permit(again=True)
 LONGEST_NAP: Final = 0.2  # seconds until a request that waits for its place looks whether the pace has changed
 SILENT: Final = {3: "redirects are not followed, so that the key stays with its host"}
 
@@ -121,7 +127,10 @@ class Call(Generic[V]):
 
 
 class _Deadline:
-    """How long one batch has gone on without the call making progress."""
+    """How long one batch has gone on without the call making progress.
+
+    Standing in line behind the encoder's other requests is not the provider's failure, and does not count.
+    """
 
     def __init__(self, call: Call[V]) -> None:
         self._call = call
@@ -132,6 +141,10 @@ class _Deadline:
         """Count a pause."""
         self._paused += seconds
         return Sleep(seconds)
+
+    def excuse(self, seconds: float) -> None:
+        """Do not count a time."""
+        self._since += seconds
 
     def left(self) -> float:
         """Seconds until the call gives up."""
@@ -149,15 +162,11 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
     """
     request = call.provider.encode(batch.texts, call.role)
     error: SparseEmbedError | None = None
-    deadline: _Deadline | None = None
+    deadline = _Deadline(call)
     started = call.clock()
     sent = failures = 0
-    _refuse_long_pause(call, batch, started)
     while True:
-        yield PERMIT
-        # Waiting in line behind the encoder's other requests is not the provider's failure: it counts from here.
-        deadline = deadline or _Deadline(call)
-        yield from _wait_for_slot(call, deadline, error, batch)
+        yield from _wait_for_turn(call, deadline, error, batch)
         left = deadline.left()
         if left <= 0:
             raise error or _held_too_long(call, batch, 0.0)
@@ -200,18 +209,11 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             yield deadline.pause(wait)
 
 
-def _refuse_long_pause(call: Call[V], batch: Batch, now: float) -> None:
-    """Fail before standing in line: those that wait for the end of a pause hold their places meanwhile."""
-    pause = call.pace.paused_until(now) - now
-    if pause >= call.patience.deadline:
-        raise _held_too_long(call, batch, pause)
-
-
-def _wait_for_slot(
+def _wait_for_turn(
     call: Call[V], deadline: _Deadline, error: SparseEmbedError | None, batch: Batch
 ) -> Generator[Effect, None, None]:
-    """Wait until the encoder's pace lets a request start, anew when it changes meanwhile."""
-    now = call.clock()
+    """Wait until the encoder's pace lets a request start, then for a place; anew when the pace changes meanwhile."""
+    permit, now = PERMIT, call.clock()
     while True:
         slot = call.pace.book(now)
         while now < slot.start and call.pace.epoch == slot.epoch:
@@ -223,7 +225,13 @@ def _wait_for_slot(
             yield deadline.pause(nap)
             now += nap
         if call.pace.epoch == slot.epoch:
-            return
+            came = call.clock()
+            yield permit
+            stood = call.clock() - came
+            deadline.excuse(stood)
+            if call.pace.epoch == slot.epoch:
+                return
+            permit, now = PERMIT_AGAIN, now + stood
 
 
 def _held_too_long(call: Call[V], batch: Batch, pause: float) -> RateLimitError:

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from sparse_embed.transport.client import HttpLayer
 from sparse_embed.transport.flow import Flow, Outcome, Permit, Send, Sleep
+from sparse_embed.transport.permits import Place
 
 T = TypeVar("T")
 
@@ -39,31 +40,49 @@ class _Waiting:
 WAITING: Final = _Waiting()
 
 
+class Cancellation(threading.Event):
+    """The end of a call, set early or not: whoever sleeps wakes, and nobody starts a request any more.
+
+    Requests in flight are left behind in their threads; their places are given back, for nobody waits for them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: set[Place] = set()
+
+    def set(self) -> None:
+        """End the call."""
+        super().set()
+        for place in list(self.places):
+            place.give_back()
+
+
 class Cancelled(Exception):  # noqa: N818  # a signal inside the package, seen by no caller
     """The call has ended; this thread's work is not wanted any more."""
 
 
-def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled: threading.Event) -> T:
+def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled: Cancellation) -> T:
     """Do what the flow asks for, in this thread."""
-    permits = http.permits
-    holding = False
+    place: Place | None = None
     outcome: Outcome | None = None
     try:
         while True:
             effect = flow.send(outcome)
-            if outcome is not None:  # after the flow has judged it: a refusal is known before its place is given on
-                holding, outcome = False, None
-                permits.release()
+            outcome = None
+            if place is not None and not isinstance(effect, Send):
+                cancelled.places.discard(place)
+                place.give_back()
+                place = None
             if isinstance(effect, Send):
                 outcome = http.send(effect)
             elif isinstance(effect, Sleep):
                 if cancelled.wait(effect.seconds * WAITING.scale):
                     raise Cancelled
             elif isinstance(effect, Permit):
-                if limiter is not None:
+                if limiter is not None and not effect.again:
                     limiter.acquire()
-                permits.acquire()
-                holding = True
+                place = http.permits.acquire()
+                cancelled.places.add(place)
                 if cancelled.is_set():
                     raise Cancelled
     except StopIteration as end:
@@ -71,8 +90,9 @@ def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled
         return result
     finally:
         flow.close()
-        if holding:
-            permits.release()
+        if place is not None:
+            cancelled.places.discard(place)
+            place.give_back()
 
 
 def run_all(
@@ -101,7 +121,7 @@ def run_all(
     """
     todo: SimpleQueue[Flow[T] | None] = SimpleQueue()
     done: SimpleQueue[tuple[Flow[T], T] | BaseException] = SimpleQueue()
-    cancelled = threading.Event()
+    cancelled = Cancellation()
 
     def work() -> None:
         while (flow := todo.get()) is not None and not cancelled.is_set():
