@@ -3,19 +3,20 @@
 Decides where a request may go and with which key. Leaves sending to ``transport``.
 """
 
-import ipaddress
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from sparse_embed.errors import ConfigurationError
 
 Role = Literal["document", "query"]
 Kind = Literal["sparse", "dense"]
+# These, and names that end in ".localhost", get plain http: no more of 127.0.0.0/8 than can be kept from a proxy.
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class SupportsSecret(Protocol):
@@ -86,6 +87,7 @@ class Settings:
         _whole("max_retries", self.max_retries, at_least=0)
         _seconds("deadline", self.deadline)
         _seconds("timeout", self.timeout)
+        check_kind("allow_insecure_http", self.allow_insecure_http, bool)
         if self.base_url is not None:
             _checked_url(self.base_url, self.allow_insecure_http)
         if self.api_key is not None:
@@ -100,23 +102,24 @@ class Settings:
         """Resolve host and key at the moment of sending, so that no loaded file decides where a key goes.
 
         A key from the environment goes to the provider's own host, to the host that its URL variable names, and to
-        loopback. Any other host needs a key that was given explicitly.
+        loopback; over plain http only where the variable says http. Any other host needs a key that was given
+        explicitly.
 
         Raises:
             ConfigurationError: There is no key, or it may not go to this host.
         """
-        base_url, host = _checked_url(self.base_url_for(home), self.allow_insecure_http)
+        base_url, host, plain = _checked_url(self.base_url_for(home), self.allow_insecure_http)
         if self.api_key is not None:
             return Address(base_url, _checked_key(self.api_key.get_secret_value(), "api_key"))
         key = os.environ.get(home.key_variable)
         if not key:
             raise ConfigurationError(f"no API key: set {home.key_variable} or pass api_key=")
         named = os.environ.get(home.url_variable) or home.base_url
-        trusted = {_checked_url(url, True).host for url in (home.base_url, named)}
-        if host not in trusted and not _is_loopback(host):
+        trusted = [_checked_url(url, True) for url in (home.base_url, named)]
+        if not any(host == url.host and plain <= url.plain for url in trusted) and not _is_loopback(host):
             raise ConfigurationError(
-                f"the key in {home.key_variable} is not sent to {host}: pass api_key= explicitly, "
-                f"or name that host in {home.url_variable}"
+                f"the key in {home.key_variable} is not sent to {'http://' * plain}{host}: pass api_key= explicitly, "
+                f"or name that address in {home.url_variable}"
             )
         return Address(base_url, _checked_key(key, home.key_variable))
 
@@ -124,6 +127,7 @@ class Settings:
 class _Url(NamedTuple):
     text: str
     host: str
+    plain: bool  # http
 
 
 @lru_cache(maxsize=64)
@@ -144,16 +148,11 @@ def _checked_url(url: str, allow_insecure_http: bool) -> _Url:
         raise ConfigurationError(
             f"base_url http://{host} would send the key in the clear: use https, or pass allow_insecure_http=True"
         )
-    return _Url(url.rstrip("/"), host)
+    return _Url(url.rstrip("/"), host, parts.scheme == "http")
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host in LOOPBACK or host.endswith(".localhost")
 
 
 def _checked_key(key: str, source: str) -> Secret:
@@ -172,6 +171,12 @@ def _check_headers(headers: Mapping[str, str]) -> None:
             raise ConfigurationError("a name in default_headers is not a header's name")
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
             raise ConfigurationError(f"default_headers[{name!r}] must be printable ASCII text")
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """The message never shows the value: it may be a key in the wrong place."""
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
 
 
 def _whole(name: str, value: int | None, *, at_least: int) -> None:

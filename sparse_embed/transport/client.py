@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import httpx
 
+from sparse_embed.errors import ConfigurationError
 from sparse_embed.providers.base import Provider, Reply
-from sparse_embed.settings import Settings
+from sparse_embed.settings import LOOPBACK, Settings
 from sparse_embed.transport.flow import Fault, Outcome, Send
 from sparse_embed.transport.permits import TaskPermits, ThreadPermits
 
@@ -58,6 +59,8 @@ ClientT = TypeVar("ClientT", httpx.Client, httpx.AsyncClient)
 # Our permits bound the requests in flight; the pool only keeps connections warm.
 UNBOUNDED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0)
 LINGER: Final = 1.0  # seconds
+# No proxy for these, which is why they may have plain http: a longer name wins over the environment's (httpx 0.28).
+DIRECT: Final = {f"all://{f'[{host}]' if ':' in host else host}": None for host in (*LOOPBACK, "*.localhost")}
 
 
 @cache
@@ -79,7 +82,14 @@ def _url(base_url: str, path: str) -> httpx.URL:
 
 
 def _new(kind: type[ClientT]) -> ClientT:
-    return kind(verify=_tls(), limits=UNBOUNDED, follow_redirects=False)
+    """A client with the proxies and certificates of the environment."""
+    try:
+        return kind(verify=_tls(), limits=UNBOUNDED, follow_redirects=False, mounts=DIRECT)
+    except (ValueError, ImportError, OSError) as error:  # no such scheme, SOCKS without its package, no such file
+        said = str(error)
+    except httpx.InvalidURL:
+        said = "a proxy's address is not a URL"  # the error may quote a password in it
+    raise ConfigurationError(f"wrong HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE or SSL_CERT_DIR: {said}")
 
 
 @dataclass(slots=True)
@@ -178,7 +188,7 @@ class HttpLayer:
         """Send and read the whole answer.
 
         Raises:
-            ConfigurationError: There is no key for this host.
+            ConfigurationError: There is no key for this host, or the environment's proxies or certificates are wrong.
         """
         url, headers, key = self._addressed(send)
         client = self._client()
