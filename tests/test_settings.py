@@ -43,6 +43,9 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"default_headers": {"x: y": "z"}}, "is not a header's name"),
         ({"model": ""}, "model must be a model's id"),
         ({"model": "x\r\nx-evil: 1"}, "model must be a model's id"),
+        ({"return_tokens": "false"}, "return_tokens must be a bool, not str"),
+        ({"allow_insecure_http": "false"}, "allow_insecure_http must be a bool, not str"),
+        ({"allow_insecure_http": 1, "base_url": "http://example.com"}, "allow_insecure_http must be a bool, not int"),
         ({"base_url": "http://example.com"}, "would send the key in the clear"),
         ({"base_url": "ftp://example.com"}, "must look like https"),
         ({"base_url": "https://user:pass@example.com"}, "must hold no user"),
@@ -203,6 +206,25 @@ class TestKeys:
         monkeypatch.setenv("PINECONE_CONTROLLER_HOST", "http://gateway.example")
         with pytest.raises(ConfigurationError, match="in the clear"):
             SparseEncoder("pinecone", **fake_clients()).embed_query("q")
+
+    @pytest.mark.parametrize("named", [None, "https://gateway.example"])
+    def test_permission_for_plain_http_does_not_send_the_environments_key_in_the_clear(
+        self, monkeypatch: pytest.MonkeyPatch, named: str | None
+    ) -> None:
+        monkeypatch.setenv("CHROMA_API_KEY", "topsecret")
+        if named is not None:
+            monkeypatch.setenv("CHROMA_EMBED_URL", named)
+        host = "gateway.example" if named else "embed.trychroma.com"
+        settings = {"provider": "chroma", "base_url": f"http://{host}", "allow_insecure_http": True}
+        encoder = SparseEncoder.from_config(settings | fake_clients())
+        with pytest.raises(ConfigurationError, match=f"is not sent to http://{host}") as caught:
+            encoder.embed_query("q")
+        assert "topsecret" not in str(caught.value)
+        assert encoder.usage.requests == 0
+        # Who names the plain address in the variable means it, and so does who gives the key with it.
+        assert SparseEncoder.from_config(settings | fake_clients() | {"api_key": "k"}).embed_query("q").nnz == 1
+        monkeypatch.setenv("CHROMA_EMBED_URL", f"http://{host}")
+        assert encoder.embed_query("q").nnz == 1
 
     def test_a_loaded_config_cannot_send_the_environments_key_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHROMA_API_KEY", "k")

@@ -9,7 +9,7 @@ from sparse_embed.errors import ConfigurationError
 from sparse_embed.providers.base import Provider
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import Pinecone
-from sparse_embed.settings import Kind
+from sparse_embed.settings import Kind, check_kind
 
 PROVIDERS: Mapping[str, type[Provider]] = {provider.name: provider for provider in (Chroma, Pinecone)}
 
@@ -59,6 +59,7 @@ def make_provider(
             raise ConfigurationError(
                 f"{provider.title} has no option {option!r}{hint}; it has {', '.join(sorted(known))}"
             )
+    check_kind("return_tokens", return_tokens, bool)
     model = provider.default_models[kind] if model is None else model
     if not isinstance(model, str) or not model or not model.isascii() or not model.isprintable():
         raise ConfigurationError(f"model must be a model's id, not {model!r}")
