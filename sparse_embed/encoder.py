@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, closing
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, ClassVar, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack
 
 from sparse_embed.cache import Asked, ByteStore, Cache, open_cache
@@ -28,7 +28,7 @@ from sparse_embed.calls import Chunk, check_text, keeping, listed, refuse_bare_t
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.providers import make_provider, read_config
 from sparse_embed.providers.base import Answer, DenseVector, Provider
-from sparse_embed.settings import Kind, Role, Secret, Settings, SupportsSecret
+from sparse_embed.settings import Kind, Role, Secret, Settings, SupportsSecret, check_kind
 from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
 from sparse_embed.transport.client import AsyncClient, HttpLayer, SyncClient
 from sparse_embed.transport.flow import Call, Flow, Meter, embed
@@ -131,6 +131,8 @@ class _Encoder(ABC, Generic[V]):
             raise ConfigurationError(f"rate_limiter needs acquire and aacquire, unlike {type(rate_limiter).__name__}")
         if not isinstance(default_headers, Mapping | None):
             raise ConfigurationError(f"default_headers must be a mapping, not {type(default_headers).__name__}")
+        check_kind("http_client", http_client, SyncClient, NoneType)
+        check_kind("http_async_client", http_async_client, AsyncClient, NoneType)
         settings = Settings(
             api_key=None if api_key is None else Secret(api_key),
             base_url=base_url,

@@ -3,11 +3,12 @@
 Decides where a request may go and with which key. Leaves sending to ``transport``.
 """
 
-import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import NoneType
 from typing import Final, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ Role = Literal["document", "query"]
 Kind = Literal["sparse", "dense"]
 # These, and names that end in ".localhost", get plain http: no more of 127.0.0.0/8 than can be kept from a proxy.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+MAX_SECONDS: Final = 1_000_000  # the system waits for a socket in milliseconds of 32 bits: 24 days
 
 
 class SupportsSecret(Protocol):
@@ -87,6 +90,7 @@ class Settings:
         _whole("max_retries", self.max_retries, at_least=0)
         _seconds("deadline", self.deadline)
         _seconds("timeout", self.timeout)
+        check_kind("base_url", self.base_url, str, NoneType)
         check_kind("allow_insecure_http", self.allow_insecure_http, bool)
         if self.base_url is not None:
             _checked_url(self.base_url, self.allow_insecure_http)
@@ -142,6 +146,8 @@ def _checked_url(url: str, allow_insecure_http: bool) -> _Url:
         raise ConfigurationError("base_url is not a URL") from None
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url or "\\" in url:
         raise ConfigurationError("base_url must look like https://host or https://host:port/path")
+    if not _is_host(host):
+        raise ConfigurationError("base_url holds no valid host name")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ConfigurationError("base_url must hold no user, password, query or fragment")
     if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(host):
@@ -149,6 +155,24 @@ def _checked_url(url: str, allow_insecure_http: bool) -> _Url:
             f"base_url http://{host} would send the key in the clear: use https, or pass allow_insecure_http=True"
         )
     return _Url(url.rstrip("/"), host, parts.scheme == "http")
+
+
+def _is_host(host: str) -> bool:
+    """Whether httpx and the resolver take it: they refuse it when sending, each with errors of its own."""
+    if ":" in host:
+        return True  # IPv6: urlsplit has looked
+    try:
+        if not host.isascii() or "xn--" in host:
+            import idna  # httpx needs it
+
+            host = idna.encode(host).decode()
+        elif host.replace(".", "").isdigit():
+            import ipaddress
+
+            ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return re.fullmatch(r"[^.]{1,63}(\.[^.]{1,63})*\.?", host) is not None
 
 
 def _is_loopback(host: str) -> bool:
@@ -167,25 +191,32 @@ def _checked_key(key: str, source: str) -> Secret:
 def _check_headers(headers: Mapping[str, str]) -> None:
     """A header may hold a secret: the message names it and never shows its value."""
     for name, value in headers.items():
-        if not isinstance(name, str) or not name or not all(char.isalnum() or char in "-_" for char in name):
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name, re.ASCII):
             raise ConfigurationError("a name in default_headers is not a header's name")
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
             raise ConfigurationError(f"default_headers[{name!r}] must be printable ASCII text")
 
 
-def check_kind(name: str, value: object, kind: type) -> None:
-    """The message never shows the value: it may be a key in the wrong place."""
-    if not isinstance(value, kind):
-        raise ConfigurationError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+def check_kind(name: str, value: object, *kinds: type) -> None:
+    """Refuse another type; True is no number. The message never shows the value: it may be a key in the wrong place."""
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds if kind is not NoneType)
+        raise ConfigurationError(f"{name} must be of type {wanted}, not {type(value).__name__}")
 
 
 def _whole(name: str, value: int | None, *, at_least: int) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < at_least):
-        raise ConfigurationError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+        raise ConfigurationError(f"{name} must be a whole number of at least {at_least}, not {_shown(value)}")
 
 
 def _seconds(name: str, value: float | None) -> None:
     if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf)
+        isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value <= MAX_SECONDS)
     ):
-        raise ConfigurationError(f"{name} must be a positive number of seconds, not {value!r}")
+        raise ConfigurationError(
+            f"{name} must be a positive number of seconds, at most {MAX_SECONDS}, not {_shown(value)}"
+        )
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, int | float) else type(value).__name__

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder
@@ -41,11 +42,11 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"default_headers": {"x": "sécret"}}, "must be printable ASCII"),
         ({"default_headers": {"x": 1}}, "must be printable ASCII"),
         ({"default_headers": {"x: y": "z"}}, "is not a header's name"),
-        ({"model": ""}, "model must be a model's id"),
-        ({"model": "x\r\nx-evil: 1"}, "model must be a model's id"),
-        ({"return_tokens": "false"}, "return_tokens must be a bool, not str"),
-        ({"allow_insecure_http": "false"}, "allow_insecure_http must be a bool, not str"),
-        ({"allow_insecure_http": 1, "base_url": "http://example.com"}, "allow_insecure_http must be a bool, not int"),
+        ({"model": ""}, "model must be printable ASCII"),
+        ({"model": "x\r\nx-evil: 1"}, "model must be printable ASCII"),
+        ({"return_tokens": "false"}, "return_tokens must be of type bool, not str"),
+        ({"allow_insecure_http": "false"}, "allow_insecure_http must be of type bool, not str"),
+        ({"allow_insecure_http": 1, "base_url": "http://a.b"}, "allow_insecure_http must be of type bool, not int"),
         ({"base_url": "http://example.com"}, "would send the key in the clear"),
         ({"base_url": "ftp://example.com"}, "must look like https"),
         ({"base_url": "https://user:pass@example.com"}, "must hold no user"),
@@ -53,6 +54,42 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"base_url": "https://evil.example\\@api.pinecone.io"}, "must look like"),
         ({"base_url": "https://"}, "must look like"),
         ({"base_url": "https://example.com:port"}, "is not a URL"),
+        ({"base_url": 123}, "base_url must be of type str, not int"),
+        ({"base_url": b"https://example.com"}, "base_url must be of type str, not bytes"),
+        ({"base_url": ["https://example.com"]}, "base_url must be of type str, not list"),
+        ({"base_url": httpx.URL("https://example.com")}, "base_url must be of type str, not URL"),
+        ({"base_url": "https://a..b"}, "base_url holds no valid host name"),
+        ({"base_url": f"https://{'a' * 64}.example"}, "base_url holds no valid host name"),
+        ({"base_url": "https://xn--zzzzzzzz.example"}, "base_url holds no valid host name"),
+        ({"base_url": "https://😀.example"}, "base_url holds no valid host name"),
+        ({"base_url": "https://1.2.3.999"}, "base_url holds no valid host name"),
+        ({"http_client": httpx.AsyncClient()}, "http_client must be of type Client, not AsyncClient"),
+        ({"http_async_client": httpx.Client()}, "http_async_client must be of type AsyncClient, not Client"),
+        ({"timeout": 1e12}, "timeout must be a positive number of seconds, at most 1000000, not 1000"),
+        ({"deadline": 10**13}, "deadline must be a positive number of seconds, at most 1000000, not 1"),
+        ({"deadline": "SECRET"}, "deadline must be .*, not str"),
+        ({"max_retries": "SECRET"}, "max_retries must be .*, not str"),
+        ({"default_headers": {"ünicode": "x"}}, "is not a header's name"),
+        ({"model": 5}, "model must be of type str, not int"),
+        ({"truncate": True}, "truncate must be of type str, not bool"),
+        ({"truncate": "\ud800"}, "truncate cannot be written as JSON"),
+        ({"dimension": "512"}, "dimension must be of type int, not str"),
+        ({"dimension": True}, "dimension must be of type int, not bool"),
+        ({"max_tokens_per_sequence": 512.0}, "max_tokens_per_sequence must be of type int, not float"),
+        ({"parameters": None}, "parameters must be of type Mapping, not NoneType"),
+        ({"parameters": ["a"]}, "parameters must be of type Mapping, not list"),
+        ({"parameters": {"a": object()}}, "parameters cannot be written as JSON"),
+        ({"parameters": {"a": "SECRET\ud800"}}, "parameters cannot be written as JSON"),
+        ({"api_version": 2025}, "api_version must be of type str, not int"),
+        ({"api_version": "é"}, "api_version must be printable ASCII"),
+        ({"api_version": ""}, "api_version must be printable ASCII"),
+        ({"provider": "chroma", "query_model": 5}, "query_model must be of type str, not int"),
+        ({"provider": "chroma", "query_model": "SECRET é"}, "query_model must be printable ASCII"),
+        ({"provider": "chroma", "query_model": "x\r\nx-evil: 1"}, "query_model must be printable ASCII"),
+        ({"provider": "chroma", "task": 5}, "task must be of type str, not int"),
+        ({"provider": "chroma", "task": "\ud800"}, "task cannot be written as JSON"),
+        ({"provider": "chroma", "instructions": ["a"]}, "instructions must be of type str, not list"),
+        ({"provider": "chroma", "query_instructions": b"a"}, "query_instructions must be of type str, not bytes"),
         ({"dimensions": 5}, r"Pinecone has no option 'dimensions' \(did you mean dimension\?\)"),
         ({"task": "x"}, "Pinecone has no option 'task'"),
         ({"parameters": {"input_type": "query"}}, "must not hold input_type"),
@@ -68,6 +105,14 @@ def test_a_setting_that_cannot_work_is_refused_when_it_is_given(
     assert isinstance(caught.value, ValueError)
     assert "SECRET" not in str(caught.value)
     assert "schlüssel" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["my_service:8000", "gateway.example.", "bücher.example", "xn--bcher-kva.example", "10.0.0.1", "[fe80::1]"]
+)
+def test_an_address_that_can_be_reached_is_taken(host: str) -> None:
+    encoder = SparseEncoder("chroma", base_url=f"https://{host}/v1", api_key="k", **fake_clients())
+    assert encoder.embed_query("q").nnz == 1
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

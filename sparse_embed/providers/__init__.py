@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any
+from types import UnionType
+from typing import Any, Final, get_args, get_origin
+
+from pydantic_core import to_json
 
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.providers.base import Provider
@@ -12,6 +15,7 @@ from sparse_embed.providers.pinecone import Pinecone
 from sparse_embed.settings import Kind, check_kind
 
 PROVIDERS: Mapping[str, type[Provider]] = {provider.name: provider for provider in (Chroma, Pinecone)}
+IN_HEADERS: Final = ("model", "query_model", "api_version")
 
 
 def provider_named(name: str) -> type[Provider]:
@@ -59,8 +63,22 @@ def make_provider(
             raise ConfigurationError(
                 f"{provider.title} has no option {option!r}{hint}; it has {', '.join(sorted(known))}"
             )
-    check_kind("return_tokens", return_tokens, bool)
     model = provider.default_models[kind] if model is None else model
-    if not isinstance(model, str) or not model or not model.isascii() or not model.isprintable():
-        raise ConfigurationError(f"model must be a model's id, not {model!r}")
-    return provider(kind=kind, model=model, return_tokens=return_tokens, **options)
+    given = {**options, "model": model, "return_tokens": return_tokens}
+    for declared in fields(provider):
+        if declared.name in given:
+            _check_option(declared.name, given[declared.name], declared.type)
+    return provider(kind=kind, **given)
+
+
+def _check_option(name: str, value: Any, declared: Any) -> None:  # noqa: ANN401  # of any type
+    kinds = get_args(declared) if isinstance(declared, UnionType) else (get_origin(declared) or declared,)
+    check_kind(name, value, *kinds)
+    if name in IN_HEADERS and value is not None and not (value and value.isascii() and value.isprintable()):
+        raise ConfigurationError(f"{name} must be printable ASCII and not empty: it goes into a header")
+    try:
+        to_json(dict(value) if isinstance(value, Mapping) else value)
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} cannot be written as JSON: use valid Unicode, numbers, lists and mappings"
+        ) from None
