@@ -10,7 +10,7 @@ import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
@@ -142,7 +142,7 @@ class SqliteStore:
     """A SQLite file, shared by threads and processes; a killed process leaves it whole (write-ahead log)."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+        self._path = Path(os.path.expanduser(path)).absolute()
         self._lock = ForkSafeLock()
         self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
@@ -166,7 +166,8 @@ class SqliteStore:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 connection = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False, isolation_level=None)
                 try:
-                    connection.execute("PRAGMA journal_mode=WAL")
+                    with suppress(sqlite3.OperationalError):  # SQLite does not wait for another that switches or writes
+                        connection.execute("PRAGMA journal_mode=WAL")
                     connection.execute("PRAGMA synchronous=NORMAL")
                     connection.execute(
                         "CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID"

@@ -5,7 +5,7 @@ again by its text. Leaves the requests to ``transport``.
 """
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -88,7 +88,8 @@ def keeping(chunks: Iterable[Chunk[V]], remember: Callable[[Chunk[V]], None]) ->
         yield
     except BaseException as error:
         for chunk in chunks:
-            remember(chunk)
             if isinstance(error, SparseEmbedError):
                 error.partial |= chunk.partial()
+            with suppress(Warning):  # of the cache, where warnings are errors: this error says more
+                remember(chunk)
         raise

@@ -15,7 +15,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core.stores import InMemoryByteStore
 
-from sparse_embed import ConfigurationError, DenseEncoder, ServerError, SparseEncoder, SparseVector
+from sparse_embed import (
+    ConfigurationError,
+    DenseEncoder,
+    ServerError,
+    SparseEncoder,
+    SparseVector,
+    UnsupportedModelError,
+)
 from sparse_embed.cache import CacheWarning, pack, unpack
 from sparse_embed.testing import fake_clients, no_wait
 
@@ -118,6 +125,54 @@ def test_a_broken_file_or_store_costs_no_vector(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
     with pytest.warns(CacheWarning, match="passed over"):
         assert len(_encoder(cache=path).embed_documents(["a"])) == 1
+
+
+def test_a_file_that_another_process_is_writing_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.sqlite"
+    _encoder(cache=path).embed_documents(TEXTS[:10])
+    with sqlite3.connect(path, isolation_level=None) as file:
+        file.execute("PRAGMA journal_mode=DELETE")  # as in a new file, which opening turns into a write-ahead log
+        file.execute("BEGIN IMMEDIATE")
+        encoder = _encoder(cache=path)
+        encoder.embed_documents(TEXTS[:10])
+        assert encoder.usage.cache_hits == 10
+        file.execute("ROLLBACK")
+    file.close()
+
+
+class OnlyReading(InMemoryByteStore):
+    def mset(self, key_value_pairs: Any) -> None:
+        raise OSError("the disk is full")
+
+
+def test_a_cache_that_fails_does_not_hide_the_providers_error() -> None:
+    """Warnings are errors here, as they may be in a user's tests."""
+    failing = _encoder(cache=OnlyReading(), **fake_clients(413, 200, 501))
+    with pytest.raises(UnsupportedModelError) as caught:
+        failing.embed_documents(TEXTS[:20])
+    assert len(caught.value.partial) == 10
+
+
+@pytest.mark.parametrize("tilde", ["~/v.sqlite", Path("~/v.sqlite")])
+def test_a_path_in_the_home_directory_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tilde: Any) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    _encoder(cache=tilde).embed_documents(["a"])
+    assert (tmp_path / "v.sqlite").is_file()
+
+
+def test_a_pickled_encoder_finds_its_file_from_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    encoder = SparseEncoder("pinecone", api_key="k", cache="v.sqlite", max_retries=0)
+    _encoder(cache="v.sqlite").embed_documents(["a"])
+    pickled = pickle.dumps(encoder)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    copy = pickle.loads(pickled)
+    copy.embed_documents(["a"])
+    assert copy.usage.cache_hits == 1
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 1.5, object(), []])
