@@ -48,10 +48,14 @@ class Chunk(Generic[V]):
         return {at: found[text] for at, text in enumerate(self.texts, self.start) if text in found}
 
 
-def refuse_bare_text(texts: object) -> None:
+def refuse_bare_text(texts: object, *, asynchronous: bool = False) -> None:
     """A bare text is iterable too: one request a character."""
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable | AsyncIterable):
         raise ConfigurationError(f"a list of texts is needed, not {type(texts).__name__}: for one text pass [text]")
+    if not (asynchronous or isinstance(texts, Iterable)):
+        raise ConfigurationError(
+            f"a list of texts is needed, not {type(texts).__name__}: only astream_documents reads that"
+        )
 
 
 def listed(texts: Iterable[str]) -> list[str]:

@@ -108,8 +108,8 @@ class _Encoder(ABC, Generic[V]):
             timeout: Seconds without progress (connecting, sending, or between two parts of the answer) after which one
                 attempt is given up; never more than what is left of the deadline. None: the deadline alone.
             cache: Remember vectors: a number of entries to hold in memory, the path of a SQLite file, or a store with
-                LangChain's ``mget`` and ``mset`` for bytes. None: no cache; within one call, repeated texts are always
-                sent once.
+                LangChain's ``mget`` and ``mset`` for bytes. None: no cache. Repeated texts are sent once in any case:
+                those of one call, and in a stream those that fall into one request.
             rate_limiter: Asked before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
             return_tokens: Ask for the terms behind the indices.
             default_headers: Sent with every request.
@@ -290,7 +290,7 @@ class _Encoder(ABC, Generic[V]):
 
         While `texts` lets it wait for the next text, no vector is given out: a source that idles should end its stream.
         """
-        refuse_bare_text(texts)
+        refuse_bare_text(texts, asynchronous=True)
         return self._astream(texts)
 
     async def _astream(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[V]:

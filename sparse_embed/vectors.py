@@ -39,10 +39,11 @@ class SparseVector:
         indices, values = self.indices, self.values
         # One pass in C for each promise; positions are looked for only once something is known to be wrong.
         if (
-            len(indices) != len(values)
+            not (isinstance(indices, list) and isinstance(values, list))
+            or len(indices) != len(values)
             or (self.tokens is not None and len(self.tokens) != len(indices))
             or not all(map(lt, indices, indices[1:]))
-            or (indices and (indices[0] < 0 or indices[-1] > MAX_INDEX))
+            or (indices and not (indices[0] >= 0 and indices[-1] <= MAX_INDEX))  # so that a NaN fails
             or not math.isfinite(sum(values))
             or not all(values)
         ):
@@ -118,6 +119,9 @@ class SparseVector:
 
 
 def _explain_lengths(indices: list[int], values: list[float], tokens: list[str] | None) -> None:
+    if not (isinstance(indices, list) and isinstance(values, list)):
+        kinds = f"{type(indices).__name__} and {type(values).__name__}"
+        raise ConfigurationError(f"indices and values must be lists, not {kinds}")
     if len(indices) != len(values):
         raise ConfigurationError(f"{len(indices)} indices but {len(values)} values")
     if tokens is not None and len(tokens) != len(indices):

@@ -1,7 +1,7 @@
 """Where a key may go, which settings are refused, and what is decided before any request."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -162,6 +162,18 @@ async def test_bad_input_is_refused_with_its_position_before_any_request(
         list(made.stream_documents(texts))
     with pytest.raises(ConfigurationError, match=message):
         [vector async for vector in made.astream_documents(texts)]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+async def test_only_the_asynchronous_stream_reads_an_asynchronous_source(encoder: Callable[..., Any]) -> None:
+    async def source() -> AsyncIterator[str]:
+        yield "text"
+
+    made = encoder("chroma", api_key="k", **fake_clients())
+    assert len([vector async for vector in made.astream_documents(source())]) == 1
+    for method in (made.embed_documents, made.aembed_documents, made.stream_documents):
+        with pytest.raises(ConfigurationError, match=r"not async_generator: .* astream_documents"):
+            await method(source())
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

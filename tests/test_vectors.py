@@ -3,7 +3,10 @@
 import copy
 import math
 import pickle
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,13 +45,23 @@ def test_from_pairs_sorts_keeps_tokens_beside_their_indices_and_drops_zeros(entr
         ([1, 2], [math.inf, 1.0], None, "inf at position 0 is not finite"),
         ([1, 2], [math.inf, -math.inf], None, "not finite"),
         ([1, 2], [1.0, 0.0], None, "value at position 1 is zero"),
+        ([math.nan], [1.0], None, "index nan at position 0 is outside"),
+        ([1, math.nan], [1.0, 1.0], None, "index nan at position 1 is outside"),
+        (None, [1.0], None, "indices and values must be lists, not NoneType and list"),
+        ([1], None, None, "must be lists, not list and NoneType"),
+        ((1, 2), (1.0, 1.0), None, "must be lists, not tuple and tuple"),
+        (np.array([1, 2]), np.array([1.0, 1.0]), None, "must be lists, not ndarray and ndarray"),
     ],
 )
+@pytest.mark.parametrize("make", [SparseVector, SparseVector.from_pairs])
 def test_a_wrong_vector_is_refused_with_the_position(
-    indices: list[int], values: list[float], tokens: list[str] | None, message: str
+    make: Callable[..., SparseVector], indices: Any, values: Any, tokens: list[str] | None, message: str
 ) -> None:
+    if make == SparseVector.from_pairs and ("ascending" in message or "zero" in message):
+        assert make(indices, values, tokens).nnz > 0
+        return
     with pytest.raises(ConfigurationError, match=message):
-        SparseVector(indices, values, tokens)
+        make(indices, values, tokens)
 
 
 def test_finite_values_whose_sum_overflows_are_fine() -> None:

@@ -1,7 +1,7 @@
 """What the retrievers share: their settings' checks, and what they write into the metadata of documents on request."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from langchain_core.documents import Document
@@ -10,7 +10,9 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field, ValidationError
 
 from sparse_embed import ConfigurationError, SparseVector
+from sparse_embed.calls import check_text, listed
 from sparse_embed.explain import explain
+from sparse_embed.settings import check_kind
 
 T = TypeVar("T")
 
@@ -78,6 +80,21 @@ class Retriever(BaseRetriever):
         if self.terms_key is not None:
             extra[self.terms_key] = dict(terms)
         return Document(page_content=text, metadata={**metadata, **extra}, id=key)
+
+
+def checked_texts(
+    texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]] | None
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """The texts, and a copy of the metadata of each."""
+    texts = listed(texts)
+    for at, text in enumerate(texts):
+        check_text(text, at)
+    described = [{} for _ in texts] if metadatas is None else list(metadatas)
+    for at, one in enumerate(described):
+        check_kind(f"metadata {at}", one, Mapping)
+    if len(described) != len(texts):
+        raise ConfigurationError(f"{len(texts)} texts and {len(described)} metadatas")
+    return texts, [dict(one) for one in described]
 
 
 class HybridRetriever(Retriever):

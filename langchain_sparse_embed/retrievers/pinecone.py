@@ -9,7 +9,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, Callba
 from langchain_core.documents import Document
 from pydantic import Field
 
-from langchain_sparse_embed.retrievers._base import HybridRetriever, both, matched
+from langchain_sparse_embed.retrievers._base import HybridRetriever, both, checked_texts, matched
 from sparse_embed import ConfigurationError, SparseVector
 from sparse_embed.convert import each, from_pinecone, to_pinecone
 
@@ -146,13 +146,10 @@ class PineconeHybridRetriever(HybridRetriever):
     def _prepared(
         self, texts: Iterable[str], ids: Iterable[str] | None, metadatas: Iterable[Mapping[str, Any]] | None
     ) -> tuple[list[str], list[str], list[dict[str, Any]]]:
-        if isinstance(texts, str):
-            raise ConfigurationError("a list of texts is needed, not str: for one text pass [text]")
-        texts = list(texts)
+        texts, fields = checked_texts(texts, metadatas)
         keys = [sha256(text.encode()).hexdigest() for text in texts] if ids is None else list(ids)
-        fields = [{} for _ in texts] if metadatas is None else [dict(one) for one in metadatas]
-        if not len(texts) == len(keys) == len(fields):
-            raise ConfigurationError(f"{len(texts)} texts, {len(keys)} ids and {len(fields)} metadatas")
+        if len(keys) != len(texts):
+            raise ConfigurationError(f"{len(texts)} texts and {len(keys)} ids")
         for at, (text, one) in enumerate(zip(texts, fields, strict=True)):
             if self.text_key in one:
                 raise ConfigurationError(

@@ -14,7 +14,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, Callba
 from langchain_core.documents import Document
 from pydantic import Field
 
-from langchain_sparse_embed.retrievers._base import Retriever, SparseEmbedder
+from langchain_sparse_embed.retrievers._base import Retriever, SparseEmbedder, checked_texts
 from sparse_embed import ConfigurationError, SparseVector
 
 if TYPE_CHECKING:
@@ -80,14 +80,13 @@ class SparseRetriever(Retriever):
             metadatas: One mapping a text.
             ids: One a text; else random ones.
             **fields: ``k``, ``idf``, ``filter`` and the other fields of this class.
+
+        Raises:
+            ConfigurationError: Bad input.
+            SparseEmbedError: The vectors cannot be had.
         """
-        texts = list(texts)
-        described = [{} for _ in texts] if metadatas is None else list(metadatas)
-        if len(described) != len(texts):
-            raise ConfigurationError(f"{len(texts)} texts and {len(described)} metadatas")
-        documents = [
-            Document(page_content=text, metadata=dict(one)) for text, one in zip(texts, described, strict=True)
-        ]
+        kept = zip(*checked_texts(texts, metadatas), strict=True)
+        documents = [Document(page_content=text, metadata=metadata) for text, metadata in kept]
         return cls.from_documents(documents, sparse_encoder, ids=ids, **fields)
 
     @classmethod

@@ -22,6 +22,15 @@ from tests.stubs.pinecone_index import pinecone_index_stub
 
 each_mode = pytest.mark.parametrize("mode", ["sync", "async"])
 
+BAD_TEXTS = [
+    ("fox", None, "a list of texts is needed, not str"),
+    (5, None, "a list of texts is needed, not int"),
+    (["fox", 5], None, "text 1 is int, not str"),
+    (["\ud800"], None, "text 0 holds half a surrogate pair"),
+    (["fox"], [{}, {}], "1 texts and 2 metadatas"),
+    (["fox", "dog"], [{}, None], "metadata 1 must be of type Mapping, not NoneType"),
+]
+
 
 @pytest.fixture
 def sparse(local):
@@ -126,8 +135,9 @@ class TestSparseRetriever:
         retriever = SparseRetriever(sparse_encoder=sparse)
         with pytest.raises(ConfigurationError, match="2 documents and 1 ids"):
             call(mode, retriever, "add_documents", [Document("fox"), Document("dog")], ids=["one"])
-        with pytest.raises(ConfigurationError, match="1 texts and 2 metadatas"):
-            SparseRetriever.from_texts(["fox"], sparse, [{}, {}])
+        for texts, metadatas, said in BAD_TEXTS:
+            with pytest.raises(ConfigurationError, match=said):
+                SparseRetriever.from_texts(texts, sparse, metadatas)
         assert retriever.invoke("fox") == []
 
 
@@ -266,8 +276,8 @@ class TestPineconeHybridRetriever:
     @pytest.mark.parametrize(
         ("given", "said"),
         [
-            ({"texts": "fox"}, "a list of texts"),
-            ({"texts": ["fox"], "ids": ["a", "b"]}, "1 texts, 2 ids"),
+            *(({"texts": texts, "metadatas": metadatas}, said) for texts, metadatas, said in BAD_TEXTS),
+            ({"texts": ["fox"], "ids": ["a", "b"]}, "1 texts and 2 ids"),
             ({"texts": ["fox"], "metadatas": [{"context": 1}]}, "metadata 0 has a field 'context'"),
         ],
     )
