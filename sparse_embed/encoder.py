@@ -104,7 +104,8 @@ class _Encoder(ABC, Generic[V]):
                 many for each event loop.
             max_retries: Sends after the first. None: 6 for documents, 2 for queries.
             deadline: Seconds without a vector after which a call gives up. None: 180 for documents, 30 for queries.
-                Rate limits (429) count against this alone for documents, and against `max_retries` too for queries.
+                Rate limits (429) count against this alone for documents, and against `max_retries` too for queries. An
+                answer that keeps coming, however slowly, is not cut off.
             timeout: Seconds without progress (connecting, sending, or between two parts of the answer) after which one
                 attempt is given up; never more than what is left of the deadline. None: the deadline alone.
             cache: Remember vectors: a number of entries to hold in memory, the path of a SQLite file, or a store with
@@ -122,7 +123,8 @@ class _Encoder(ABC, Generic[V]):
         Raises:
             ConfigurationError: A setting that cannot work.
         """
-        chosen = make_provider(provider, self._kind, model, return_tokens, provider_options)
+        own = _Encoder.__init__.__kwdefaults__ or ()
+        chosen = make_provider(provider, self._kind, model, return_tokens, provider_options, settings=own)
         if api_key is not None and not isinstance(api_key, str):
             if not hasattr(api_key, "get_secret_value"):
                 raise ConfigurationError(f"api_key must be a str or a SecretStr, not {type(api_key).__name__}")

@@ -91,6 +91,8 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"provider": "chroma", "instructions": ["a"]}, "instructions must be of type str, not list"),
         ({"provider": "chroma", "query_instructions": b"a"}, "query_instructions must be of type str, not bytes"),
         ({"dimensions": 5}, r"Pinecone has no option 'dimensions' \(did you mean dimension\?\)"),
+        ({"max_retry": 3}, r"Pinecone has no option 'max_retry' \(did you mean max_retries\?\)"),
+        ({"xyz": 3}, "it has allow_insecure_http, api_key, .*, timeout, truncate$"),
         ({"task": "x"}, "Pinecone has no option 'task'"),
         ({"parameters": {"input_type": "query"}}, "must not hold input_type"),
         ({"provider": "chroma", "task": "a", "instructions": "b"}, "either task or instructions"),

@@ -1,6 +1,6 @@
 """The providers by name, and how one is made from an encoder's options."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from types import UnionType
@@ -47,9 +47,15 @@ def read_config(config: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_provider(
-    name: str, kind: Kind, model: str | None, return_tokens: bool, options: Mapping[str, Any]
+    name: str,
+    kind: Kind,
+    model: str | None,
+    return_tokens: bool,
+    options: Mapping[str, Any],
+    *,
+    settings: Iterable[str] = (),
 ) -> Provider:
-    """Choose the provider and check its options.
+    """Choose the provider and check its options; `settings` are the encoder's own, for whoever misspelled one.
 
     Raises:
         ConfigurationError: An unknown provider, an option that this provider does not have, a model that cannot be one.
@@ -58,11 +64,10 @@ def make_provider(
     known = {option.name for option in fields(provider)} - {"kind", "model", "return_tokens"}
     for option in options:
         if option not in known:
-            close = get_close_matches(option, known, n=1)
+            taken = sorted(known.union(settings))
+            close = get_close_matches(option, taken, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ConfigurationError(
-                f"{provider.title} has no option {option!r}{hint}; it has {', '.join(sorted(known))}"
-            )
+            raise ConfigurationError(f"{provider.title} has no option {option!r}{hint}; it has {', '.join(taken)}")
     model = provider.default_models[kind] if model is None else model
     given = {**options, "model": model, "return_tokens": return_tokens}
     for declared in fields(provider):
