@@ -204,15 +204,33 @@ def test_a_pause_stops_every_call_and_may_be_extended_while_they_wait() -> None:
     pace.refused(1000.0, 999.0, wait=5.0)
     time = VirtualTime([GOOD])
     flow = embed(_call(time, pace=pace), BATCH)
-    assert isinstance(next(flow), Permit)
     extended = False
-    while isinstance(effect := flow.send(None), Sleep):
+    effect = next(flow)
+    while isinstance(effect, Sleep):
         time.now += effect.seconds
         if time.now > 1004 and not extended:
             pace.refused(time.now, 1003.0, wait=3.0)
             extended = True
-    assert isinstance(effect, Send)
+        effect = flow.send(None)
+    assert effect == Permit()
+    assert isinstance(flow.send(None), Send)
     assert time.now > 1007
+
+
+def test_a_refusal_while_a_request_stands_in_line_holds_it_and_the_line_is_no_failure() -> None:
+    pace = Pace()
+    time = VirtualTime([GOOD])
+    flow = embed(_call(time, role="query", pace=pace), BATCH)
+    assert next(flow) == Permit()
+    time.now += 1000  # far longer than the deadline
+    pace.refused(time.now, time.now - 1, wait=2.0)
+    waited = 0.0
+    while isinstance(effect := flow.send(None), Sleep):
+        time.now += effect.seconds
+        waited += effect.seconds
+    assert waited == pytest.approx(2.0)
+    assert effect == Permit(again=True), "the rate limiter was asked for this attempt"
+    assert isinstance(flow.send(None), Send)
 
 
 def test_progress_of_one_batch_moves_the_deadline_of_its_siblings() -> None:
