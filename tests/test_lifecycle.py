@@ -19,7 +19,7 @@ import pytest
 from sparse_embed import ConfigurationError, NotFoundError, SparseEncoder
 from sparse_embed.testing import fake_clients
 from tests.faultserver import GOOD, PATIENCE, Action, FaultServer, Gate, first, sparse_of, stall, status
-from tests.ways import KEY, asynchronous, both_ways, each_wire, meeting, right, sync
+from tests.ways import KEY, asynchronous, both_ways, each_wire, meeting, right, sync, workers_end
 
 TEXTS = [f"text {number}" for number in range(12)]
 
@@ -70,6 +70,45 @@ async def test_aclose_waits_until_the_connections_of_its_loop_are_closed():
                 await encoder.aclose()
                 await encoder.aclose()
                 await server.auntil(lambda: server.connections == 0)
+
+
+@both_ways
+def test_closing_disturbs_no_request_of_another_thread(use):
+    gates = [Gate(), Gate()]
+    with (
+        meeting(lambda seen: Action(gate=gates[seen.number > 4]), batch_size=3, max_retries=0) as (server, encoder),
+        ThreadPoolExecutor() as pool,
+    ):
+        before = pool.submit(use, encoder, "embed_documents", TEXTS)
+        server.until(lambda: server.in_flight == 4)
+        encoder.close()
+        after = pool.submit(use, encoder, "embed_query", "on a new connection")
+        server.until(lambda: server.in_flight == 5)
+        gates[0].open()
+        assert before.result() == right(encoder, TEXTS)
+        server.until(lambda: server.connections == 1)  # as the last of its requests ended
+        gates[1].open()
+        assert after.result() == sparse_of("on a new connection")
+        assert len(server.requests) == 5
+
+
+def test_what_a_failed_call_left_behind_is_closed_as_it_ends():
+    gate = Gate()
+
+    def refused_once_all_are_there(seen):
+        return Action(404, gate=all_there) if seen.number == 1 else Action(gate=gate)
+
+    all_there = Gate()
+    with meeting(refused_once_all_are_there, batch_size=3) as (server, encoder), ThreadPoolExecutor() as pool:
+        call = pool.submit(encoder.embed_documents, TEXTS)
+        server.until(lambda: server.in_flight == 4)
+        all_there.open()
+        assert isinstance(call.exception(), NotFoundError)
+        encoder.close()
+        del encoder
+        gate.open()
+        server.until(lambda: server.connections == 0)
+        workers_end()
 
 
 def test_context_variables_reach_the_threads_that_send():

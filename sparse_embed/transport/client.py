@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import httpx
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.locks import ForkSafeLock
 from sparse_embed.providers.base import Provider, Reply
 from sparse_embed.settings import LOOPBACK, Settings
 from sparse_embed.transport.flow import Fault, Outcome, Send
@@ -102,6 +103,42 @@ class LoopSide:
     keeper: "weakref.finalize[..., HttpLayer]"
 
 
+class ThreadSide:
+    """A client that threads share: given up, it is closed as its last request ends, and never under one.
+
+    A pool that is closed under a request (httpcore 1.0.9) leaves its thread in a read, and its socket open.
+    """
+
+    closer: "weakref.finalize[[], HttpLayer] | None" = None  # none for a caller's own client
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
+        self._requests = 0
+        self._given_up = False
+        self._lock = ForkSafeLock()
+
+    def enter(self) -> None:
+        """Count a request that begins."""
+        with self._lock:
+            self._requests += 1
+
+    def leave(self) -> None:
+        """Count a request that has ended."""
+        with self._lock:
+            self._requests -= 1
+            last = self._given_up and not self._requests
+        if last:
+            self.client.close()
+
+    def give_up(self) -> None:
+        """Close it, now or later. No request begins any more."""
+        with self._lock:
+            self._given_up = True
+            idle = not self._requests
+        if idle:
+            self.client.close()
+
+
 @dataclass(slots=True)
 class ProcessSide:
     """What belongs to one process: made anew after a fork, locks included."""
@@ -109,8 +146,7 @@ class ProcessSide:
     permits: ThreadPermits
     pid: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    client: httpx.Client | None = None
-    closer: "weakref.finalize[[], HttpLayer] | None" = None
+    threads: ThreadSide | None = None
     loops: "dict[asyncio.AbstractEventLoop, LoopSide]" = field(default_factory=dict)
 
 
@@ -139,8 +175,9 @@ class HttpLayer:
 
     def _here(self) -> ProcessSide:
         if self._process.pid != os.getpid():
-            if self._process.closer is not None:
-                self._process.closer.detach()
+            threads = self._process.threads
+            if threads is not None and threads.closer is not None:
+                threads.closer.detach()
             _inherited.append(self._process)
             self._process = self._new_process()
         return self._process
@@ -172,17 +209,12 @@ class HttpLayer:
                 _start(lifetime)
         return side
 
-    def _client(self) -> httpx.Client:
+    def _thread_side(self) -> ThreadSide:
         if self._own_client is not None:
-            return self._own_client
-        here = self._here()
-        if here.client is None:
-            with here.lock:
-                if here.client is None:
-                    client = _new(httpx.Client)
-                    here.closer = weakref.finalize(self, client.close)
-                    here.client = client
-        return here.client
+            return ThreadSide(self._own_client)
+        side = ThreadSide(_new(httpx.Client))
+        side.closer = weakref.finalize(self, side.give_up)
+        return side
 
     def send(self, send: Send) -> Outcome:
         """Send and read the whole answer.
@@ -191,17 +223,22 @@ class HttpLayer:
             ConfigurationError: There is no key for this host, or the environment's proxies or certificates are wrong.
         """
         url, headers, key = self._addressed(send)
-        client = self._client()
+        here = self._here()
+        with here.lock:
+            side = here.threads = here.threads or self._thread_side()
+            side.enter()
         try:
-            response = client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
+            response = side.client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
         except httpx.RequestError as error:
             return _fault(error, key)
+        finally:
+            side.leave()
         return _reply(response, key)
 
     async def asend(self, send: Send) -> Outcome:
         """Like `send`."""
         url, headers, key = self._addressed(send)
-        client = self.loop_side().client
+        side = self.loop_side()  # held as long as the request lasts, and with it the client open
         # httpcore 1.0.9 shields its clean-up from anyio's cancellation, not from asyncio's own: one that comes while an
         # answer is being closed leaves the connection in the pool, open and of no use, until the client is closed.
         import asyncio
@@ -212,7 +249,7 @@ class HttpLayer:
 
         async def post() -> httpx.Response:
             with scope:
-                return await client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
+                return await side.client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
             raise asyncio.CancelledError
 
         posting = asyncio.create_task(post(), name="sparse-embed")
@@ -240,15 +277,18 @@ class HttpLayer:
         return _url(base_url, send.request.path), headers, key
 
     def close(self) -> None:
-        """Close every connection; the next request opens new ones. A caller's own clients stay open."""
+        """Give up every connection; the next request opens new ones. A caller's own clients stay open.
+
+        Connections with a request under way, of other threads or tasks, are closed when it has ended.
+        """
         here = self._here()
         with here.lock:
-            closer, here.client, here.closer = here.closer, None, None
+            threads, here.threads = here.threads, None
             for side in here.loops.values():
                 side.keeper.detach()
             here.loops.clear()  # each open loop closes its own client when the started generator is dropped
-        if closer is not None:
-            closer()
+        if threads is not None and threads.closer is not None:
+            threads.closer()
 
     async def aclose(self) -> None:
         """Like `close`, and waits for the running loop's client."""
