@@ -96,7 +96,7 @@ class Delegating(Serializable):
         self._encoder = self._encoder_class(self._provider.name, **settings)  # type: ignore[arg-type]  # a literal
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401  # any field
-        if name in type(self).model_fields:  # pydantic 2.14 refuses with the value in the message, be it a key
+        if not name.startswith("_"):  # pydantic 2.14 refuses with the value in the message, be it a key
             raise ConfigurationError(
                 f"{name} cannot be changed on a {type(self).__name__}: make a copy with model_copy(update=...)"
             )

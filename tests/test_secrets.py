@@ -29,8 +29,10 @@ from llama_index_sparse_embed import (
     PineconeInferenceEmbedding,
     PineconeInferenceSparseEmbedding,
 )
-from sparse_embed import AuthenticationError, ConfigurationError, DenseEncoder, SparseEncoder
+from sparse_embed import AuthenticationError, ConfigurationError, DenseEncoder, SparseEmbedError, SparseEncoder
 from sparse_embed.server import local_provider
+from tests.faultserver import Action
+from tests.ways import both_ways, meeting
 
 KEY = "top-secret-key-0815"
 HEADER = "top-secret-header-0815"
@@ -240,6 +242,40 @@ def test_errors_about_wrong_types_hold_no_secret(subject, wrong):
     with pytest.raises(ConfigurationError) as caught:
         subject.make(**wrong)
     assert_no_secret(*shown(caught.value))
+
+
+@pytest.mark.parametrize(
+    "subject", [one for one in SUBJECTS if one.written is not as_core], ids=lambda one: one.name, indirect=True
+)
+@pytest.mark.parametrize("name", ["api_key", "apikey", "http_client"])
+def test_a_key_that_is_assigned_is_not_shown_by_the_refusal(subject, name):
+    model = subject.make()
+    with pytest.raises(ValueError, match=name) as caught:
+        setattr(model, name, KEY)
+    assert_no_secret(*shown(caught.value))
+    assert_no_secret(model, vars(model))
+
+
+ESCAPED = "top-secret/key==0815"  # JSON may write the slash as \/
+ECHOES = {
+    "in the message": Action(401, '{"error": "bad key top-secret\\/key\\u003d=0815"}'),
+    "as the code": Action(401, {"error": {"code": ESCAPED, "message": "bad"}}),
+    "as the request's id": Action(401, {"error": "bad"}, {"x-request-id": f"id {ESCAPED}"}),
+    "in the answer": Action(200, {"error": ESCAPED}, {"x-request-id": ESCAPED}),
+    "over the end of what is kept": Action(
+        401, {"error": {"code": "-" * 90 + ESCAPED, "message": "-" * 490 + ESCAPED}}
+    ),
+}
+
+
+@both_ways
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+def test_a_gateway_that_echoes_the_key_does_not_make_an_error_show_it(use, echo):
+    with meeting(lambda _: echo, api_key=ESCAPED) as (_, encoder):
+        with pytest.raises(SparseEmbedError) as caught:
+            use(encoder, "embed_query", "fox")
+        for text in (text for part in shown(caught.value) for text in leaves(part)):
+            assert "top-secret" not in text
 
 
 def test_output_holds_no_secret(subject, settings, open_to_all, capfd, recwarn):

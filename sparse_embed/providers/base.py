@@ -7,7 +7,7 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
@@ -39,6 +39,7 @@ class Reply(NamedTuple):
     status: int
     headers: Mapping[str, str]
     content: bytes
+    hide: Callable[[str], str] = str  # takes the key out of a text that may quote it
 
 
 class Answer(NamedTuple, Generic[V]):
@@ -165,12 +166,12 @@ def read_error(reply: Reply) -> tuple[str, str | None]:
     else:
         error = body.get("error", body.get("detail", body.get("message"))) if isinstance(body, dict) else None
         if isinstance(error, Mapping):
-            code = str(error["code"])[:100] if error.get("code") is not None else None
+            code = reply.hide(str(error["code"]))[:100] if error.get("code") is not None else None
             error = error.get("message")
         if isinstance(error, list):
             error = "; ".join(_detail(item) for item in error)
         message = error if isinstance(error, str) else ""
-    return " ".join(message.split())[:MAX_ERROR_TEXT], code
+    return reply.hide(" ".join(message.split()))[:MAX_ERROR_TEXT], code
 
 
 def _detail(item: object) -> str:
@@ -181,6 +182,6 @@ def _detail(item: object) -> str:
     return f"{at}: {item.get('msg', '')}"
 
 
-def request_id(headers: Mapping[str, str]) -> str | None:
+def request_id(reply: Reply) -> str | None:
     """The provider's id of a request, if it sent one."""
-    return next((headers[name][:200] for name in REQUEST_ID_HEADERS if name in headers), None)
+    return next((reply.hide(reply.headers[name])[:200] for name in REQUEST_ID_HEADERS if name in reply.headers), None)

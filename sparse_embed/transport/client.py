@@ -306,25 +306,25 @@ class _Masked(str):
 
     __slots__ = ()
 
+    def hide(self, text: str) -> str:
+        """The text without the key: a provider that refuses one may quote it."""
+        return text.replace(self, "**********")
+
     def __repr__(self) -> str:
         return "'**********'"
 
 
-def _reply(response: httpx.Response, key: str) -> Reply:
+def _reply(response: httpx.Response, key: _Masked) -> Reply:
     content = response.content
     # httpx 0.28: a response and its stream hold each other, so that every body would wait for the garbage collector.
     del response.stream
-    if response.status_code != 200:  # an error body may quote the key that it refuses
-        content = content.replace(key.encode(), b"**********")
-    return Reply(response.status_code, response.headers, content)
+    return Reply(response.status_code, response.headers, content, key.hide)
 
 
-def _fault(error: httpx.RequestError, key: str) -> Fault:
+def _fault(error: httpx.RequestError, key: _Masked) -> Fault:
     kind = type(error).__name__
     message = f"{kind}: {error}" if str(error) else kind
-    return Fault(
-        "timeout" if isinstance(error, httpx.TimeoutException) else "connection", message.replace(key, "**********")
-    )
+    return Fault("timeout" if isinstance(error, httpx.TimeoutException) else "connection", key.hide(message))
 
 
 async def _lifetime(client: httpx.AsyncClient, *, close: bool) -> AsyncGenerator[httpx.AsyncClient]:

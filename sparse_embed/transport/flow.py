@@ -252,7 +252,7 @@ def _judge(call: Call[V], batch: Batch, outcome: Outcome | None) -> Answer[V] | 
             return APITimeoutError(f"{title} did not answer: {outcome.message}"), True
         return APIConnectionError(f"no complete answer from {title}: {outcome.message}"), True
     assert outcome is not None  # noqa: S101  # a driver answers every Send
-    trace = request_id(outcome.headers)
+    trace = request_id(outcome)
     if outcome.status != 200:
         message, code = read_error(outcome)
         retry_after = parse_retry_after(outcome.headers)
