@@ -97,6 +97,9 @@ class Settings:
         if self.api_key is not None:
             _checked_key(self.api_key.get_secret_value(), "api_key")
         _check_headers(self.default_headers)
+        # Like all names that are sent, so that one overwrites another and none goes out twice.
+        lower = {name.lower(): value for name, value in self.default_headers.items()}
+        object.__setattr__(self, "default_headers", lower)
 
     def base_url_for(self, home: Home) -> str:
         """The configured address, else the one in the environment, else the provider's own."""
@@ -193,6 +196,8 @@ def _check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name, re.ASCII):
             raise ConfigurationError("a name in default_headers is not a header's name")
+        if name.lower() in ("host", "content-length", "transfer-encoding"):
+            raise ConfigurationError(f"default_headers[{name!r}] is decided for each request")
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
             raise ConfigurationError(f"default_headers[{name!r}] must be printable ASCII text")
 

@@ -1,14 +1,15 @@
 """Where a key may go, which settings are refused, and what is decided before any request."""
 
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
 import pytest
 
-from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder
+from sparse_embed import BadRequestError, ConfigurationError, DenseEncoder, SparseEncoder
 from sparse_embed.testing import fake_clients
+from sparse_embed.transport.client import Exchange, mock_clients
 
 ENCODERS = [SparseEncoder, DenseEncoder]
 
@@ -42,6 +43,9 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"default_headers": {"x": "sécret"}}, "must be printable ASCII"),
         ({"default_headers": {"x": 1}}, "must be printable ASCII"),
         ({"default_headers": {"x: y": "z"}}, "is not a header's name"),
+        ({"default_headers": {"Host": "other.example"}}, r"default_headers\['Host'\] is decided for each request"),
+        ({"default_headers": {"content-length": "1"}}, r"default_headers\['content-length'\] is decided"),
+        ({"default_headers": {"Transfer-Encoding": "chunked"}}, r"default_headers\['Transfer-Encoding'\] is decided"),
         ({"model": ""}, "model must be printable ASCII"),
         ({"model": "x\r\nx-evil: 1"}, "model must be printable ASCII"),
         ({"return_tokens": "false"}, "return_tokens must be of type bool, not str"),
@@ -222,6 +226,33 @@ async def test_progress_is_told_in_texts_and_ends_at_all_of_them(count: int) -> 
     told.clear()
     encoder.embed_query("query")
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "key_header", "ours"),
+    [
+        ("chroma", "X-Chroma-Token", {"Content-Type": "x", "X-Chroma-Embedding-Model": "x"}),
+        ("pinecone", "API-KEY", {"content-Type": "x", "x-pinecone-API-version": "x"}),
+    ],
+)
+def test_a_header_is_sent_once_however_its_name_is_written(
+    provider: Any, key_header: str, ours: dict[str, str]
+) -> None:
+    seen: list[Mapping[str, str]] = []
+
+    def answer(exchange: Exchange) -> tuple[int, bytes]:
+        seen.append(exchange.headers)
+        return 400, b""
+
+    client, _ = mock_clients(answer)
+    headers = {"User-Agent": "mine/1", key_header: "another", **ours}
+    with pytest.raises(BadRequestError):
+        SparseEncoder(provider, api_key="abc", default_headers=headers, http_client=client).embed_query("q")
+    (sent,) = seen  # joins with a comma what comes twice
+    assert sent["user-agent"] == "mine/1"
+    assert sent[key_header] == "abc"
+    assert sent["content-type"] == "application/json"
+    assert not [name for name in ours if sent[name] == "x" or "," in sent[name]]
 
 
 class TestKeys:

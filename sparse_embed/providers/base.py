@@ -26,7 +26,7 @@ REQUEST_ID_HEADERS = ("x-pinecone-request-id", "x-request-id")
 
 
 class Request(NamedTuple):
-    """One POST, without its key: that is written last, where the request leaves."""
+    """One POST, without its key: that is written last, where the request leaves. Names of headers are lower case."""
 
     path: str
     headers: Mapping[str, str]

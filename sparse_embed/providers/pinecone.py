@@ -50,7 +50,7 @@ class Pinecone(Provider):
     name: ClassVar[str] = "pinecone"
     title: ClassVar[str] = "Pinecone"
     home: ClassVar[Home] = Home("https://api.pinecone.io", "PINECONE_CONTROLLER_HOST", "PINECONE_API_KEY")
-    key_header: ClassVar[str] = "Api-Key"
+    key_header: ClassVar[str] = "api-key"
     max_batch_size: ClassVar[int] = 96  # for each of the three models (Pinecone model pages, 2026-11)
     default_models: ClassVar[Mapping[Kind, str]] = MappingProxyType(
         {"sparse": "pinecone-sparse-english-v0", "dense": "llama-text-embed-v2"}
@@ -77,7 +77,7 @@ class Pinecone(Provider):
             parameters["dimension"] = self.dimension
         parameters |= self.parameters
         body = {"model": self.model, "inputs": [{"text": text} for text in texts], "parameters": parameters}
-        return Request("/embed", {"X-Pinecone-Api-Version": self.api_version}, to_json(body))
+        return Request("/embed", {"x-pinecone-api-version": self.api_version}, to_json(body))
 
     def decode_sparse(self, content: bytes) -> Answer[SparseVector]:
         """Items carry ``sparse_indices`` and ``sparse_values``."""
