@@ -29,7 +29,14 @@ from llama_index_sparse_embed import (
     PineconeInferenceEmbedding,
     PineconeInferenceSparseEmbedding,
 )
-from sparse_embed import AuthenticationError, ConfigurationError, DenseEncoder, SparseEmbedError, SparseEncoder
+from sparse_embed import (
+    AuthenticationError,
+    ConfigurationError,
+    DenseEncoder,
+    SparseEmbedError,
+    SparseEncoder,
+    UnsupportedModelError,
+)
 from sparse_embed.server import local_provider
 from tests.faultserver import Action
 from tests.ways import both_ways, meeting
@@ -276,6 +283,16 @@ def test_a_gateway_that_echoes_the_key_does_not_make_an_error_show_it(use, echo)
             use(encoder, "embed_query", "fox")
         for text in (text for part in shown(caught.value) for text in leaves(part)):
             assert "top-secret" not in text
+
+
+@both_ways
+@pytest.mark.parametrize("word", ["local", "any", "error", "weights"])
+def test_a_made_up_key_hides_no_word_of_a_message(use, word):
+    said = {"error": "the weights of local/hashing are not here, as of many error cases"}
+    with meeting(lambda _: Action(501, said), api_key=word) as (_, encoder):
+        with pytest.raises(UnsupportedModelError) as caught:
+            use(encoder, "embed_query", "fox")
+        assert said["error"] in str(caught.value)
 
 
 def test_output_holds_no_secret(subject, settings, open_to_all, capfd, recwarn):

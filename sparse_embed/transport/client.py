@@ -60,6 +60,8 @@ ClientT = TypeVar("ClientT", httpx.Client, httpx.AsyncClient)
 # Our permits bound the requests in flight; the pool only keeps connections warm.
 UNBOUNDED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0)
 LINGER: Final = 1.0  # seconds
+# A shorter "key" is a made-up one such as "local" or "any", and a word of messages that it would make unreadable.
+SHORTEST_KEY: Final = 8
 # No proxy for these, which is why they may have plain http: a longer name wins over the environment's (httpx 0.28).
 DIRECT: Final = {f"all://{f'[{host}]' if ':' in host else host}": None for host in (*LOOPBACK, "*.localhost")}
 
@@ -308,7 +310,7 @@ class _Masked(str):
 
     def hide(self, text: str) -> str:
         """The text without the key: a provider that refuses one may quote it."""
-        return text.replace(self, "**********")
+        return text.replace(self, "**********") if len(self) >= SHORTEST_KEY else text
 
     def __repr__(self) -> str:
         return "'**********'"
