@@ -115,14 +115,16 @@ class Settings:
         Raises:
             ConfigurationError: There is no key, or it may not go to this host.
         """
-        base_url, host, plain = _checked_url(self.base_url_for(home), self.allow_insecure_http)
+        in_environment = not self.base_url and os.environ.get(home.url_variable)
+        source = home.url_variable if in_environment else "base_url"
+        base_url, host, plain = _checked_url(self.base_url_for(home), self.allow_insecure_http, source)
         if self.api_key is not None:
             return Address(base_url, _checked_key(self.api_key.get_secret_value(), "api_key"))
         key = os.environ.get(home.key_variable)
         if not key:
             raise ConfigurationError(f"no API key: set {home.key_variable} or pass api_key=")
         named = os.environ.get(home.url_variable) or home.base_url
-        trusted = [_checked_url(url, True) for url in (home.base_url, named)]
+        trusted = [_checked_url(url, True, home.url_variable) for url in (home.base_url, named)]
         if not any(host == url.host and plain <= url.plain for url in trusted) and not _is_loopback(host):
             raise ConfigurationError(
                 f"the key in {home.key_variable} is not sent to {'http://' * plain}{host}: pass api_key= explicitly, "
@@ -138,7 +140,7 @@ class _Url(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _checked_url(url: str, allow_insecure_http: bool) -> _Url:
+def _checked_url(url: str, allow_insecure_http: bool, source: str = "base_url") -> _Url:
     if "://" not in url:
         url = f"https://{url}"  # the official Pinecone clients accept a bare host in PINECONE_CONTROLLER_HOST
     try:
@@ -146,16 +148,16 @@ def _checked_url(url: str, allow_insecure_http: bool) -> _Url:
         host = (parts.hostname or "").lower()
         _ = parts.port  # raises on nonsense
     except ValueError:
-        raise ConfigurationError("base_url is not a URL") from None
+        raise ConfigurationError(f"{source} is not a URL") from None
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url or "\\" in url:
-        raise ConfigurationError("base_url must look like https://host or https://host:port/path")
+        raise ConfigurationError(f"{source} must look like https://host or https://host:port/path")
     if not _is_host(host):
-        raise ConfigurationError("base_url holds no valid host name")
+        raise ConfigurationError(f"{source} holds no valid host name")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise ConfigurationError("base_url must hold no user, password, query or fragment")
+        raise ConfigurationError(f"{source} must hold no user, password, query or fragment")
     if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(host):
         raise ConfigurationError(
-            f"base_url http://{host} would send the key in the clear: use https, or pass allow_insecure_http=True"
+            f"{source} http://{host} would send the key in the clear: use https, or pass allow_insecure_http=True"
         )
     return _Url(url.rstrip("/"), host, parts.scheme == "http")
 

@@ -140,12 +140,21 @@ def test_errors_survive_a_pickle_with_all_they_know(use):
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(use, code):
     with meeting(first()) as (elsewhere, _):
-        moved = Action(code, "", {"location": f"{elsewhere.url}/embed"})
+        moved = Action(code, "<h1>Moved</h1>nginx", {"location": f"{elsewhere.url}/embed"})
         with meeting(lambda _: moved) as (server, encoder):
-            with pytest.raises(APIStatusError, match="not followed") as caught:
+            with pytest.raises(APIStatusError, match=r"to 127.0.0.1\) are not followed.* Moved nginx") as caught:
                 use(encoder, "embed_query", "secret question")
             assert (caught.value.status, len(server.requests)) == (code, 1)
         assert elsewhere.requests == []
+
+
+@both_ways
+@each_wire
+def test_an_error_that_comes_as_success_is_told(use, provider, kind):
+    with meeting(lambda _: Action(200, {"error": "quota exceeded for project x"}), provider, kind) as (_, encoder):
+        with pytest.raises(InvalidResponseError) as caught:
+            use(encoder, "embed_query", "question")
+        assert "quota exceeded for project x" in caught.value.message
 
 
 @both_ways

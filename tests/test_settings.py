@@ -268,6 +268,16 @@ class TestKeys:
         monkeypatch.setenv("PINECONE_API_KEY", "from-environment\n")
         assert encoder.embed_query("q").nnz == 1
 
+    @pytest.mark.parametrize(
+        "address", ["https://u:p@h.example", "http://h.example", "ftp://h.example", "https://h:port"]
+    )
+    def test_a_wrong_address_of_the_environment_is_called_by_its_variable(
+        self, monkeypatch: pytest.MonkeyPatch, address: str
+    ) -> None:
+        monkeypatch.setenv("CHROMA_EMBED_URL", address)
+        with pytest.raises(ConfigurationError, match=r"^CHROMA_EMBED_URL "):
+            SparseEncoder("chroma", api_key="k", **fake_clients()).embed_query("q")
+
     @pytest.mark.parametrize("base_url", [None, "http://127.0.0.1:9", "http://localhost:9", "http://[::1]:9/path"])
     def test_an_environment_key_goes_home_and_to_loopback(
         self, monkeypatch: pytest.MonkeyPatch, base_url: str | None

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from sparse_embed.errors import (
     APIConnectionError,
@@ -74,7 +75,6 @@ Flow: TypeAlias = Generator[Effect, Outcome | None, T]
 PERMIT: Final = Permit()
 PERMIT_AGAIN: Final = Permit(again=True)
 LONGEST_NAP: Final = 0.2  # seconds until a request that waits for its place looks whether the pace has changed
-SILENT: Final = {3: "redirects are not followed, so that the key stays with its host"}
 
 
 class Meter:
@@ -255,9 +255,11 @@ def _judge(call: Call[V], batch: Batch, outcome: Outcome | None) -> Answer[V] | 
     trace = request_id(outcome)
     if outcome.status != 200:
         message, code = read_error(outcome)
+        if outcome.status // 100 == 3:
+            message = f"redirects{_target(outcome)} are not followed, so that the key stays with its host. {message}"
         retry_after = parse_retry_after(outcome.headers)
         error = error_for_status(outcome.status)(
-            f"{title} answered {outcome.status}: {message or SILENT.get(outcome.status // 100, 'no message')}",
+            f"{title} answered {outcome.status}: {message.strip() or 'no message'}",
             status=outcome.status,
             code=code,
             request_id=trace,
@@ -274,7 +276,17 @@ def _judge(call: Call[V], batch: Batch, outcome: Outcome | None) -> Answer[V] | 
             return answer
         raise InvalidResponseError(f"{len(answer.vectors)} vectors for {len(batch.texts)} texts")
     except (Undecodable, InvalidResponseError) as problem:
-        detail = problem.message if isinstance(problem, InvalidResponseError) else str(problem)
+        detail = str(problem)
+        if isinstance(problem, InvalidResponseError):  # some gateways answer 200 with an error
+            detail = ": ".join(filter(None, (problem.message, read_error(outcome)[0])))
         # Cut-off JSON may arrive whole the next time; a well-formed wrong answer would only be billed again.
         invalid = InvalidResponseError(f"{title}: {detail}", status=200, request_id=trace)
         return invalid, isinstance(problem, Undecodable)
+
+
+def _target(reply: Reply) -> str:
+    try:
+        host = urlsplit(reply.headers.get("location", "")).hostname
+    except ValueError:
+        host = None
+    return reply.hide(f" (here to {host[:100]})") if host else ""
