@@ -5,9 +5,14 @@ Milvus keeps and never finds.
 """
 
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding
-from llama_index.vector_stores.milvus.utils import BaseSparseEmbeddingFunction
 
 from sparse_embed.convert import from_dict, to_milvus
+
+try:
+    from llama_index.vector_stores.milvus.utils import BaseSparseEmbeddingFunction
+except ModuleNotFoundError as missing:
+    package = "llama-index-vector-stores-milvus"
+    raise ModuleNotFoundError(f"this needs {package}: pip install {package}", name=missing.name) from None
 
 
 class MilvusSparseEmbeddingFunction(BaseSparseEmbeddingFunction):  # type: ignore[misc,unused-ignore]  # untyped where not installed

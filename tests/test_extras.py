@@ -1,0 +1,30 @@
+"""What is missing is named, with the command that installs it."""
+
+import subprocess
+import sys
+
+import pytest
+
+MISSING = {
+    "server": ("fastapi", "import sparse_embed.server", "fastapi: pip install 'sparse-embed[server]'"),
+    "Milvus for LlamaIndex": (
+        "llama_index.vector_stores.milvus",
+        "import llama_index_sparse_embed as l; l.ChromaCloudSparseEmbedding().as_milvus()",
+        "pip install llama-index-vector-stores-milvus",
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "body", "said"), MISSING.values(), ids=MISSING)
+def test_a_missing_package_is_one_sentence(module, body, said):
+    code = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+{body}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert said in done.stderr.splitlines()[-1]
