@@ -165,22 +165,23 @@ def test_a_query_is_served_within_a_round_of_requests_while_an_ingestion_runs(us
 
 @pytest.mark.parametrize("ends", ["left early", "an error"])
 def test_requests_that_are_left_behind_take_no_place_from_the_next_call(ends):
-    never = Gate()
+    answer, never = Gate(), Gate()
 
     def script(seen):
         if seen.texts == TEXTS[:1]:
-            return Action() if ends == "left early" else Action(401)
+            return Action(200 if ends == "left early" else 401, gate=answer)
         return Action() if seen.texts == ["question"] else Action(gate=never)
 
-    with meeting(script, batch_size=1, max_concurrency=3) as (server, encoder):
+    with meeting(script, batch_size=1, max_concurrency=3) as (server, encoder), ThreadPoolExecutor() as pool:
         stream = encoder.stream_documents(TEXTS[:5])
+        first = pool.submit(next, stream)
+        server.until(lambda: server.in_flight == 3)
+        answer.open()
         if ends == "left early":
-            next(stream)
-            server.until(lambda: server.in_flight == 3)
+            assert first.result() == sparse_of(TEXTS[0])
             stream.close()
         else:
-            with pytest.raises(AuthenticationError):
-                next(stream)
+            assert isinstance(first.exception(), AuthenticationError)
         for _ in range(3):
             assert encoder.embed_query("question") == sparse_of("question")
         never.open()
