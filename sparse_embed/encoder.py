@@ -322,7 +322,8 @@ class _Encoder(ABC, Generic[V]):
         report = self._reporter(chunk, batches)
         with keeping([chunk], self._remember):
             if len(batches) == 1:  # no threads for one request
-                report(drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, Cancellation()))
+                never = Cancellation(self._http.permits)
+                report(drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, never))
                 self._remember(chunk)
             elif batches:
                 flows = (embed(chunk.call, batch) for batch in batches)

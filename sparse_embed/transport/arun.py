@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sparse_embed.transport.client import HttpLayer
 from sparse_embed.transport.flow import Flow, Outcome, Permit, Send, Sleep
-from sparse_embed.transport.run import WAITING, RateLimiter
+from sparse_embed.transport.run import WAITING, RateLimiter, in_order
 
 T = TypeVar("T")
 
@@ -24,12 +24,13 @@ async def adrive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None) ->
         while True:
             effect = flow.send(outcome)
             outcome = None
-            if holding and not isinstance(effect, Send):
-                permits.release()
-                holding = False
             if isinstance(effect, Send):
                 outcome = await http.asend(effect)
-            elif isinstance(effect, Sleep):
+                continue
+            if holding:
+                permits.release()
+                holding = False
+            if isinstance(effect, Sleep):
                 await asyncio.sleep(effect.seconds * WAITING.scale)
             elif isinstance(effect, Permit):
                 if limiter is not None and not effect.again:
@@ -92,14 +93,8 @@ async def arun_all(
                 if len(tasks) < width:
                     tasks.append(asyncio.create_task(work(), name="sparse-embed"))
             else:
-                item = await done.get()
-                if isinstance(item, BaseException):
-                    raise item
-                flow, result = item
-                finished[flow] = result
-                on_done(result)
-                while under_way and under_way[0] in finished:
-                    yield finished.pop(under_way.popleft())
+                for result in in_order(await done.get(), under_way, finished, on_done):
+                    yield result
         if ending is not None:
             raise ending
     finally:

@@ -106,7 +106,7 @@ class LoopSide:
 
 
 class ThreadSide:
-    """A client that threads share: given up, it is closed as its last request ends, and never under one.
+    """A client that threads share: whoever leaves it last closes it, so that it is never closed under a request.
 
     A pool that is closed under a request (httpcore 1.0.9) leaves its thread in a read, and its socket open.
     """
@@ -115,29 +115,20 @@ class ThreadSide:
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
-        self._requests = 0
-        self._given_up = False
+        self._users = 1  # the encoder, until it is closed or collected; each request is another
         self._lock = ForkSafeLock()
 
     def enter(self) -> None:
         """Count a request that begins."""
         with self._lock:
-            self._requests += 1
+            self._users += 1
 
     def leave(self) -> None:
-        """Count a request that has ended."""
+        """Count a request that has ended, or the encoder's leaving."""
         with self._lock:
-            self._requests -= 1
-            last = self._given_up and not self._requests
+            self._users -= 1
+            last = not self._users
         if last:
-            self.client.close()
-
-    def give_up(self) -> None:
-        """Close it, now or later. No request begins any more."""
-        with self._lock:
-            self._given_up = True
-            idle = not self._requests
-        if idle:
             self.client.close()
 
 
@@ -215,7 +206,7 @@ class HttpLayer:
         if self._own_client is not None:
             return ThreadSide(self._own_client)
         side = ThreadSide(_new(httpx.Client))
-        side.closer = weakref.finalize(self, side.give_up)
+        side.closer = weakref.finalize(self, side.leave)
         return side
 
     def send(self, send: Send) -> Outcome:

@@ -12,19 +12,6 @@ if TYPE_CHECKING:
     import asyncio
 
 
-class Place:
-    """A permit that was handed over to a thread."""
-
-    def __init__(self, permits: "ThreadPermits") -> None:
-        self._permits = permits
-        self._given_back = threading.Lock()
-
-    def give_back(self) -> None:
-        """Hand it on; it counts once, whoever says so first."""
-        if self._given_back.acquire(blocking=False):
-            self._permits.release()
-
-
 class ThreadPermits:
     """For threads."""
 
@@ -33,12 +20,12 @@ class ThreadPermits:
         self._waiting: deque[threading.Lock] = deque()
         self._lock = threading.Lock()
 
-    def acquire(self) -> Place:
+    def acquire(self) -> None:
         """Wait in line."""
         with self._lock:
             if self._free:
                 self._free -= 1
-                return Place(self)
+                return
             turn = threading.Lock()
             turn.acquire()  # opened by whoever hands a permit over
             self._waiting.append(turn)
@@ -52,7 +39,6 @@ class ThreadPermits:
             if handed_over:
                 self.release()
             raise
-        return Place(self)
 
     def release(self) -> None:
         """Hand the permit to the first in line, or keep it free."""

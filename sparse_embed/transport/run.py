@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from sparse_embed.transport.client import HttpLayer
 from sparse_embed.transport.flow import Flow, Outcome, Permit, Send, Sleep
-from sparse_embed.transport.permits import Place
+from sparse_embed.transport.permits import ThreadPermits
 
 T = TypeVar("T")
 
@@ -46,15 +46,29 @@ class Cancellation(threading.Event):
     Requests in flight are left behind in their threads; their places are given back, for nobody waits for them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, permits: ThreadPermits) -> None:
         super().__init__()
-        self.places: set[Place] = set()
+        self._permits = permits
+        self._holders: set[object] = set()
+
+    def take_place(self, holder: object) -> None:
+        """Wait in line for a permit."""
+        self._permits.acquire()
+        self._holders.add(holder)
+
+    def give_back(self, holder: object) -> None:
+        """Hand the holder's permit on, if it has one: once, whoever says so first."""
+        try:
+            self._holders.remove(holder)
+        except KeyError:
+            return
+        self._permits.release()
 
     def set(self) -> None:
         """End the call."""
         super().set()
-        for place in list(self.places):
-            place.give_back()
+        for holder in list(self._holders):
+            self.give_back(holder)
 
 
 class Cancelled(Exception):  # noqa: N818  # a signal inside the package, seen by no caller
@@ -63,26 +77,22 @@ class Cancelled(Exception):  # noqa: N818  # a signal inside the package, seen b
 
 def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled: Cancellation) -> T:
     """Do what the flow asks for, in this thread."""
-    place: Place | None = None
     outcome: Outcome | None = None
     try:
         while True:
             effect = flow.send(outcome)
             outcome = None
-            if place is not None and not isinstance(effect, Send):
-                cancelled.places.discard(place)
-                place.give_back()
-                place = None
             if isinstance(effect, Send):
                 outcome = http.send(effect)
-            elif isinstance(effect, Sleep):
+                continue
+            cancelled.give_back(flow)
+            if isinstance(effect, Sleep):
                 if cancelled.wait(effect.seconds * WAITING.scale):
                     raise Cancelled
             elif isinstance(effect, Permit):
                 if limiter is not None and not effect.again:
                     limiter.acquire()
-                place = http.permits.acquire()
-                cancelled.places.add(place)
+                cancelled.take_place(flow)
                 if cancelled.is_set():
                     raise Cancelled
     except StopIteration as end:
@@ -90,9 +100,30 @@ def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled
         return result
     finally:
         flow.close()
-        if place is not None:
-            cancelled.places.discard(place)
-            place.give_back()
+        cancelled.give_back(flow)
+
+
+def in_order(
+    item: tuple[Flow[T], T] | BaseException,
+    under_way: deque[Flow[T]],
+    finished: dict[Flow[T], T],
+    on_done: Callable[[T], None],
+) -> Iterator[T]:
+    """Take what a worker brought, and give out the results whose turn it is.
+
+    Args:
+        item: A flow and its result, or an error, which is raised.
+        under_way: Flows that were started and not given out, in order.
+        finished: Results that wait for an earlier one.
+        on_done: Called with the result.
+    """
+    if isinstance(item, BaseException):
+        raise item
+    flow, result = item
+    finished[flow] = result
+    on_done(result)
+    while under_way and under_way[0] in finished:
+        yield finished.pop(under_way.popleft())
 
 
 def run_all(
@@ -121,7 +152,7 @@ def run_all(
     """
     todo: SimpleQueue[Flow[T] | None] = SimpleQueue()
     done: SimpleQueue[tuple[Flow[T], T] | BaseException] = SimpleQueue()
-    cancelled = Cancellation()
+    cancelled = Cancellation(http.permits)
 
     def work() -> None:
         while (flow := todo.get()) is not None and not cancelled.is_set():
@@ -154,14 +185,7 @@ def run_all(
                     threads += 1
                     threading.Thread(target=copy_context().run, args=(work,), daemon=True, name="sparse-embed").start()
             else:
-                item = done.get()
-                if isinstance(item, BaseException):
-                    raise item
-                flow, result = item
-                finished[flow] = result
-                on_done(result)
-                while under_way and under_way[0] in finished:
-                    yield finished.pop(under_way.popleft())
+                yield from in_order(done.get(), under_way, finished, on_done)
         if ending is not None:
             raise ending
     finally:
