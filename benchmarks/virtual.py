@@ -15,9 +15,10 @@ from benchmarks.bucket import FixedWindow, Limit, TokenBucket
 from sparse_embed.providers import make_provider
 from sparse_embed.providers.base import Reply
 from sparse_embed.transport.batching import Batch
-from sparse_embed.transport.flow import Call, Meter, Permit, Send, Sleep, embed
+from sparse_embed.transport.call import Call, Meter
+from sparse_embed.transport.flow import Permit, Send, Sleep, embed
 from sparse_embed.transport.pace import Pace
-from sparse_embed.transport.retry import patience
+from sparse_embed.transport.retry import retry_policy
 
 GOOD = Reply(200, {}, b'{"embeddings":[{"indices":[1],"values":[2.0]}],"num_tokens":1}')
 
@@ -78,7 +79,7 @@ def simulate(
         provider=provider,
         decode=provider.decode_sparse,
         role="document",
-        patience=patience("document", None, None),
+        retry=retry_policy("document", None, None),
         timeout=60.0,
         pace=Pace(),
         meter=Meter(),

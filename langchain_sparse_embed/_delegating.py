@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation, 
 
 from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
 from sparse_embed.cache import ByteStore
+from sparse_embed.extras import requires
 from sparse_embed.providers.base import Provider
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import API_VERSION, Pinecone
@@ -88,7 +89,7 @@ class Delegating(Serializable):
         # say so. The core looks the environment up by itself when sending, and is careful with what it finds there; so
         # a key that equals the environment's is never handed on as an explicit one. Decided once: the environment may
         # change.
-        from_environment = os.environ.get(self._provider.home.key_variable, "").strip()
+        from_environment = os.environ.get(self._provider.endpoint.key_variable, "").strip()
         explicit = isinstance(self.api_key, SecretStr) and self.api_key.get_secret_value().strip() != from_environment
         self._explicit_key = self.api_key if explicit else None
         settings = {name: getattr(self, name) for name in type(self).model_fields if name != "show_progress_bar"}
@@ -129,7 +130,7 @@ class Delegating(Serializable):
     @property
     def lc_secrets(self) -> dict[str, str]:
         """The key is written as the name of its variable."""
-        return {"api_key": self._provider.home.key_variable}
+        return {"api_key": self._provider.endpoint.key_variable}
 
     @property
     def usage(self) -> Usage:
@@ -160,7 +161,7 @@ class ChromaSettings(Delegating):
 
     _provider = Chroma
 
-    api_key: Key | None = Field(default_factory=_key_in(Chroma.home.key_variable), exclude=True, repr=False)
+    api_key: Key | None = Field(default_factory=_key_in(Chroma.endpoint.key_variable), exclude=True, repr=False)
     task: str | None = None
     """Task name, sent with a target that follows the role. Excludes both instructions."""
     instructions: str | None = None
@@ -176,7 +177,7 @@ class PineconeSettings(Delegating):
 
     _provider = Pinecone
 
-    api_key: Key | None = Field(default_factory=_key_in(Pinecone.home.key_variable), exclude=True, repr=False)
+    api_key: Key | None = Field(default_factory=_key_in(Pinecone.endpoint.key_variable), exclude=True, repr=False)
     truncate: str = "END"
     """What happens to a text over the model's limit: ``"END"`` cuts it, ``"NONE"`` refuses it, ``"START"``
     (llama-text-embed-v2 only) cuts its beginning."""
@@ -195,10 +196,8 @@ def progress_bar(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    try:
+    with requires("tqdm", "langchain"):
         from tqdm.auto import tqdm  # type: ignore[import-untyped]
-    except ModuleNotFoundError:
-        raise ImportError("show_progress_bar needs tqdm: pip install 'sparse-embed[langchain]'") from None
     with tqdm(unit="text") as bar:
         token = _bar.set(bar)
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.locks import ForkSafeLock
+from sparse_embed.locks import ForkAware, ForkSafeLock
 from sparse_embed.providers.base import DenseVector, Request
 from sparse_embed.settings import Role
 from sparse_embed.vectors import SparseVector
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 V = TypeVar("V", SparseVector, DenseVector)
-FORM: Final = 1  # the first byte of a value; another form is a miss
+FORMAT_VERSION: Final = 1  # the first byte of a value; another form is a miss
 LISTS_AT: Final = 7  # after form, kind, width and count
 KEYS_A_SELECT: Final = 500  # SQLite's oldest limit on variables is 999
 
@@ -57,7 +57,7 @@ class Cache(Generic[V]):
         """Whether a look may take long enough to matter to an event loop."""
         return not isinstance(self._store, MemoryStore)
 
-    def get(self, asked: "Asked", texts: Sequence[str]) -> dict[str, V]:
+    def get(self, asked: "CacheKey", texts: Sequence[str]) -> dict[str, V]:
         """The vectors that are there."""
         found: dict[str, V] = {}
         with _no_worse_than_a_miss():
@@ -69,13 +69,13 @@ class Cache(Generic[V]):
                         warnings.warn(f"a cache entry is ignored: {error}", CacheWarning, stacklevel=2)
         return found
 
-    def put(self, asked: "Asked", vectors: Mapping[str, V]) -> None:
+    def put(self, asked: "CacheKey", vectors: Mapping[str, V]) -> None:
         """Remember vectors."""
         with _no_worse_than_a_miss():
             self._store.mset([(asked.key(text), pack(vector)) for text, vector in vectors.items()])
 
 
-class Asked:
+class CacheKey:
     """All that an answer depends on but the text."""
 
     def __init__(self, provider: str, base_url: str, role: Role, request_without_texts: Request) -> None:
@@ -138,30 +138,31 @@ class MemoryStore:
                 self._entries.popitem(last=False)
 
 
-class SqliteStore:
+class SqliteStore(ForkAware):
     """A SQLite file, shared by threads and processes; a killed process leaves it whole (write-ahead log)."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
         self._path = Path(os.path.expanduser(path)).absolute()
         self._lock = ForkSafeLock()
-        self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
 
     def __reduce__(self) -> "tuple[type[SqliteStore], tuple[Path]]":
         return SqliteStore, (self._path,)
 
     def __del__(self) -> None:
-        if self._connection is not None and self._pid == os.getpid():
+        if self._connection is not None:
             self._connection.close()
+
+    def _forked(self) -> "sqlite3.Connection | None":
+        inherited, self._connection = self._connection, None  # SQLite: not to be used, or closed, across a fork
+        return inherited
 
     @contextmanager
     def _opened(self) -> "Iterator[sqlite3.Connection]":
         import sqlite3
 
         with self._lock:
-            if self._pid != os.getpid():
-                _inherited.append(self._connection)  # SQLite: a connection must not be used, or closed, across a fork
-                self._connection, self._pid = None, os.getpid()
             if self._connection is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 connection = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False, isolation_level=None)
@@ -200,9 +201,6 @@ class SqliteStore:
             connection.execute("COMMIT")
 
 
-_inherited: Final["list[sqlite3.Connection | None]"] = []
-
-
 @contextmanager
 def _no_worse_than_a_miss() -> Iterator[None]:
     """A store may fail in any way of its own; no vector is lost by it."""
@@ -226,7 +224,7 @@ def pack(vector: SparseVector | DenseVector) -> bytes:
         kind = b"d"
     width = b"f" if _exact_in_four_bytes(values) else b"d"
     lists = f"{len(indices)}I{len(values)}{width.decode()}"
-    body = struct.pack(f"<BccI{lists}", FORM, kind, width, len(values), *indices, *values)
+    body = struct.pack(f"<BccI{lists}", FORMAT_VERSION, kind, width, len(values), *indices, *values)
     if tokens is not None:
         body += b"".join(struct.pack("<H", len(raw)) + raw for raw in (token.encode() for token in tokens))
     return struct.pack("<I", zlib.crc32(body)) + body
@@ -239,7 +237,7 @@ def unpack(raw: bytes) -> SparseVector | DenseVector:
         ValueError: The bytes are damaged or of another form.
     """
     body = raw[4:]
-    if len(body) < LISTS_AT or struct.unpack_from("<I", raw)[0] != zlib.crc32(body) or body[0] != FORM:
+    if len(body) < LISTS_AT or struct.unpack_from("<I", raw)[0] != zlib.crc32(body) or body[0] != FORMAT_VERSION:
         raise ValueError("it is damaged or of another form")
     (count,) = struct.unpack_from("<I", body, 3)
     kind, width = chr(body[1]), chr(body[2])

@@ -5,7 +5,7 @@ before a request is sent:
 
 - an index that the store cannot hold, or more terms than it takes (`SparseVector.pruned` keeps the heaviest),
 - a weight that float32 would turn into zero or infinity: all stores keep float32 (Milvus stored 1e39 as infinity),
-- the empty vector, where the store refuses it: Pinecone. The others keep it and never find it. See `each`.
+- the empty vector, where the store refuses it: Pinecone. The others keep it and never find it. See `convert_all`.
 
 Leaves sending to the stores' own clients. Lists in the results are fresh: a store may change them.
 """
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, Ty
 from pydantic import TypeAdapter, ValidationError
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.extras import requires
 from sparse_embed.vectors import MAX_INDEX, SparseVector
 
 if TYPE_CHECKING:
@@ -62,17 +63,17 @@ LUCENE: Final = _Limits("Elasticsearch or OpenSearch", takes_negative=False)
 
 
 @overload
-def each(
+def convert_all(
     convert: Callable[[SparseVector], T],
     vectors: Iterable[SparseVector],
     *,
     on_empty: Literal["raise"] | SparseVector = "raise",
 ) -> list[T]: ...
 @overload
-def each(
+def convert_all(
     convert: Callable[[SparseVector], T], vectors: Iterable[SparseVector], *, on_empty: Literal["skip"]
 ) -> list[T | None]: ...
-def each(
+def convert_all(
     convert: Callable[[SparseVector], T],
     vectors: Iterable[SparseVector],
     *,
@@ -81,7 +82,7 @@ def each(
     """Convert many vectors; the result has one item a vector, in order, whatever is empty.
 
     Example:
-        >>> each(to_pinecone, [SparseVector([7], [0.5]), SparseVector([], [])], on_empty="skip")
+        >>> convert_all(to_pinecone, [SparseVector([7], [0.5]), SparseVector([], [])], on_empty="skip")
         [{'indices': [7], 'values': [0.5]}, None]
 
     Args:
@@ -134,7 +135,8 @@ def from_json(text: str | bytes) -> SparseVector:
 
 def to_numpy(vector: SparseVector) -> "tuple[NDArray[np.uint32], NDArray[np.float32]]":
     """Indices (uint32) and values (float32), both of shape ``(nnz,)``."""
-    import numpy as np
+    with requires("numpy", "retrievers"):
+        import numpy as np
 
     indices, values = _checked(vector, NUMPY)
     return np.array(indices, np.uint32), np.array(values, np.float32)
@@ -152,11 +154,12 @@ def to_scipy(vectors: Iterable[SparseVector], width: int | None = None) -> "csr_
         vectors: The rows; an empty vector is an empty row.
         width: Number of columns, the same for arrays that are to be multiplied. None: as many as are needed.
     """
-    import numpy as np
-    from scipy.sparse import csr_array
+    with requires("scipy"):
+        from scipy.sparse import csr_array
+    import numpy as np  # scipy depends on it
 
     limits = NUMPY if width is None else _Limits(f"an array of width {width}", largest_index=width - 1)
-    rows = each(lambda vector: _checked(vector, limits), vectors)
+    rows = convert_all(lambda vector: _checked(vector, limits), vectors)
     ends = np.cumsum([0, *(len(indices) for indices, _ in rows)])
     columns = np.fromiter((index for indices, _ in rows for index in indices), np.int64, ends[-1])
     data = np.fromiter((value for _, values in rows for value in values), np.float32, ends[-1])
@@ -173,7 +176,8 @@ def from_scipy(matrix: Any) -> list[SparseVector]:  # noqa: ANN401  # any of sci
 
 def to_qdrant(vector: SparseVector) -> "QdrantVector":
     """For a point's named vector, and for ``query_points``."""
-    from qdrant_client.models import SparseVector as QdrantVector
+    with requires("qdrant-client", "qdrant"):
+        from qdrant_client.models import SparseVector as QdrantVector
 
     indices, values = _checked(vector, QDRANT)
     return QdrantVector(indices=indices, values=values)
@@ -202,7 +206,8 @@ def from_pinecone(stored: "PineconeDict | SparseValues") -> SparseVector:
 
 def to_chroma(vector: SparseVector) -> "ChromaVector":
     """For a collection's metadata and for ``Knn``; tokens become labels."""
-    from chromadb import SparseVector as ChromaVector
+    with requires("chromadb", "chroma"):
+        from chromadb import SparseVector as ChromaVector
 
     indices, values = _checked(vector, CHROMA)
     return ChromaVector(indices, values, None if vector.tokens is None else list(vector.tokens))

@@ -23,18 +23,19 @@ from contextlib import aclosing, closing
 from types import NoneType, TracebackType
 from typing import Any, ClassVar, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack
 
-from sparse_embed.cache import Asked, ByteStore, Cache, open_cache
-from sparse_embed.calls import Chunk, check_text, keeping, listed, refuse_bare_text
+from sparse_embed.cache import ByteStore, Cache, CacheKey, open_cache
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.providers import make_provider, read_config
 from sparse_embed.providers.base import Answer, DenseVector, Provider
 from sparse_embed.settings import Kind, Role, Secret, Settings, SupportsSecret, check_kind
+from sparse_embed.texts import check_text, list_texts, refuse_bare_text
 from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
+from sparse_embed.transport.call import Call, Chunk, Meter, keeping
 from sparse_embed.transport.client import AsyncClient, HttpLayer, SyncClient
-from sparse_embed.transport.flow import Call, Flow, Meter, embed
+from sparse_embed.transport.flow import Flow, embed
 from sparse_embed.transport.pace import Pace
-from sparse_embed.transport.retry import patience
-from sparse_embed.transport.run import Cancellation, RateLimiter, drive, run_all
+from sparse_embed.transport.retry import retry_policy
+from sparse_embed.transport.run import CallScope, RateLimiter, drive, run_all
 from sparse_embed.vectors import SparseVector, Usage
 
 V = TypeVar("V")
@@ -111,7 +112,7 @@ class _Encoder(ABC, Generic[V]):
             cache: Remember vectors: a number of entries to hold in memory, the path of a SQLite file, or a store with
                 LangChain's ``mget`` and ``mset`` for bytes. None: no cache. Repeated texts are sent once in any case:
                 those of one call, and in a stream those that fall into one request.
-            rate_limiter: Asked before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
+            rate_limiter: CacheKey before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
             return_tokens: Ask for the terms behind the indices.
             default_headers: Sent with every request.
             allow_insecure_http: Permit a plain ``http://`` address that is not loopback.
@@ -216,9 +217,19 @@ class _Encoder(ABC, Generic[V]):
         return {}
 
     @property
+    def provider(self) -> str:
+        """The provider's name: ``"chroma"`` or ``"pinecone"``."""
+        return self._provider.name
+
+    @property
     def model(self) -> str:
         """The model that answers for documents."""
         return self._provider.model
+
+    @property
+    def engine(self) -> str | None:
+        """What computed the last answer, where it said so: a local provider names its engine, the real ones do not."""
+        return self._meter.engine
 
     @property
     def usage(self) -> Usage:
@@ -235,11 +246,11 @@ class _Encoder(ABC, Generic[V]):
             ConfigurationError: Bad input or settings; no request was sent.
             SparseEmbedError: The vectors cannot be had; ``error.partial`` holds the ones received before.
         """
-        return self._embed(listed(texts), "document")
+        return self._embed(list_texts(texts), "document")
 
     async def aembed_documents(self, texts: Sequence[str]) -> list[V]:
         """Like `embed_documents`, on the running event loop."""
-        return await self._aembed(listed(texts), "document")
+        return await self._aembed(list_texts(texts), "document")
 
     def embed_query(self, text: str) -> V:
         """Vector of a query.
@@ -322,7 +333,7 @@ class _Encoder(ABC, Generic[V]):
         report = self._reporter(chunk, batches)
         with keeping([chunk], self._remember):
             if len(batches) == 1:  # no threads for one request
-                never = Cancellation(self._http.permits)
+                never = CallScope(self._http.permits)
                 report(drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, never))
                 self._remember(chunk)
             elif batches:
@@ -381,7 +392,7 @@ class _Encoder(ABC, Generic[V]):
             provider=self._provider,
             decode=self._decode,
             role=role,
-            patience=patience(role, self._settings.max_retries, self._settings.deadline),
+            retry=retry_policy(role, self._settings.max_retries, self._settings.deadline),
             timeout=self._settings.timeout,
             pace=self._pace,
             meter=self._meter,
@@ -414,9 +425,9 @@ class _Encoder(ABC, Generic[V]):
             else:
                 use_cache(chunk)
 
-    def _asked(self, role: Role) -> Asked:
-        base_url = self._settings.base_url_for(self._provider.home)
-        return Asked(self._provider.name, base_url, role, self._provider.encode([], role))
+    def _asked(self, role: Role) -> CacheKey:
+        base_url = self._settings.base_url_for(self._provider.endpoint)
+        return CacheKey(self._provider.name, base_url, role, self._provider.encode([], role))
 
     def _reporter(self, chunk: Chunk[V], batches: list[Batch]) -> Callable[[Batch], None]:
         tell = self._on_progress

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Self
 from uuid import uuid4
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.extras import requires
 from sparse_embed.locks import ForkSafeLock
 from sparse_embed.vectors import SparseVector
 
-try:
+with requires("numpy", "retrievers"):
     import numpy as np
-except ModuleNotFoundError as missing:
-    raise ImportError("InvertedIndex needs numpy: pip install 'sparse-embed[retrievers]'") from missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Filter = Callable[[Mapping[str, Any]], object] | Mapping[str, Any]
-FORM: Final = 1  # of a saved file
+FORMAT_VERSION: Final = 1  # of a saved file
 # What numpy, zipfile and json raise for damaged files, found by flipping each bit of one.
 UNREADABLE: Final = (
     ValueError,
@@ -199,7 +198,7 @@ class InvertedIndex:
         snapshot = self._current()
         alive = np.ones(snapshot.rows, np.bool_) if snapshot.alive is None else snapshot.alive
         ids, metadata = list(compress(snapshot.ids, alive)), compress(snapshot.metadata, alive)
-        about = json.dumps({"form": FORM, "idf": self._idf, "ids": ids})
+        about = json.dumps({"form": FORMAT_VERSION, "idf": self._idf, "ids": ids})
         fields = ",".join(map(_json, ids, metadata))
         texts = {"about": about, "metadata": f"[{fields}]"}
         arrays = _merged(snapshot.runs, alive)._asdict()
@@ -238,7 +237,7 @@ class InvertedIndex:
         index._ids, index._metadata = _ids(about["ids"]), metadata
         index._row_of = {key: row for row, key in enumerate(index._ids)}
         if (
-            about["form"] != FORM
+            about["form"] != FORMAT_VERSION
             or not run.is_sound(len(index._ids))
             or not len(index._row_of) == len(index._ids) == len(index._metadata)
             or not all(isinstance(fields, dict) for fields in index._metadata)

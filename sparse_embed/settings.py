@@ -55,7 +55,7 @@ class Secret:
         return "Secret('**********')"
 
 
-class Home(NamedTuple):
+class Endpoint(NamedTuple):
     """Where a provider lives and where its users keep their key."""
 
     base_url: str
@@ -93,19 +93,19 @@ class Settings:
         check_kind("base_url", self.base_url, str, NoneType)
         check_kind("allow_insecure_http", self.allow_insecure_http, bool)
         if self.base_url is not None:
-            _checked_url(self.base_url, self.allow_insecure_http)
+            _check_url(self.base_url, self.allow_insecure_http)
         if self.api_key is not None:
-            _checked_key(self.api_key.get_secret_value(), "api_key")
+            _check_key(self.api_key.get_secret_value(), "api_key")
         _check_headers(self.default_headers)
         # Like all names that are sent, so that one overwrites another and none goes out twice.
         lower = {name.lower(): value for name, value in self.default_headers.items()}
         object.__setattr__(self, "default_headers", lower)
 
-    def base_url_for(self, home: Home) -> str:
+    def base_url_for(self, endpoint: Endpoint) -> str:
         """The configured address, else the one in the environment, else the provider's own."""
-        return self.base_url or os.environ.get(home.url_variable) or home.base_url
+        return self.base_url or os.environ.get(endpoint.url_variable) or endpoint.base_url
 
-    def address(self, home: Home) -> Address:
+    def address(self, endpoint: Endpoint) -> Address:
         """Resolve host and key at the moment of sending, so that no loaded file decides where a key goes.
 
         A key from the environment goes to the provider's own host, to the host that its URL variable names, and to
@@ -115,22 +115,22 @@ class Settings:
         Raises:
             ConfigurationError: There is no key, or it may not go to this host.
         """
-        in_environment = not self.base_url and os.environ.get(home.url_variable)
-        source = home.url_variable if in_environment else "base_url"
-        base_url, host, plain = _checked_url(self.base_url_for(home), self.allow_insecure_http, source)
+        in_environment = not self.base_url and os.environ.get(endpoint.url_variable)
+        source = endpoint.url_variable if in_environment else "base_url"
+        base_url, host, plain = _check_url(self.base_url_for(endpoint), self.allow_insecure_http, source)
         if self.api_key is not None:
-            return Address(base_url, _checked_key(self.api_key.get_secret_value(), "api_key"))
-        key = os.environ.get(home.key_variable)
+            return Address(base_url, _check_key(self.api_key.get_secret_value(), "api_key"))
+        key = os.environ.get(endpoint.key_variable)
         if not key:
-            raise ConfigurationError(f"no API key: set {home.key_variable} or pass api_key=")
-        named = os.environ.get(home.url_variable) or home.base_url
-        trusted = [_checked_url(url, True, home.url_variable) for url in (home.base_url, named)]
+            raise ConfigurationError(f"no API key: set {endpoint.key_variable} or pass api_key=")
+        named = os.environ.get(endpoint.url_variable) or endpoint.base_url
+        trusted = [_check_url(url, True, endpoint.url_variable) for url in (endpoint.base_url, named)]
         if not any(host == url.host and plain <= url.plain for url in trusted) and not _is_loopback(host):
             raise ConfigurationError(
-                f"the key in {home.key_variable} is not sent to {'http://' * plain}{host}: pass api_key= explicitly, "
-                f"or name that address in {home.url_variable}"
+                f"the key in {endpoint.key_variable} is not sent to {'http://' * plain}{host}: "
+                f"pass api_key= explicitly, or name that address in {endpoint.url_variable}"
             )
-        return Address(base_url, _checked_key(key, home.key_variable))
+        return Address(base_url, _check_key(key, endpoint.key_variable))
 
 
 class _Url(NamedTuple):
@@ -140,7 +140,7 @@ class _Url(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _checked_url(url: str, allow_insecure_http: bool, source: str = "base_url") -> _Url:
+def _check_url(url: str, allow_insecure_http: bool, source: str = "base_url") -> _Url:
     if "://" not in url:
         url = f"https://{url}"  # the official Pinecone clients accept a bare host in PINECONE_CONTROLLER_HOST
     try:
@@ -184,7 +184,7 @@ def _is_loopback(host: str) -> bool:
     return host in LOOPBACK or host.endswith(".localhost")
 
 
-def _checked_key(key: str, source: str) -> Secret:
+def _check_key(key: str, source: str) -> Secret:
     key = key.strip()  # a key read from a file often ends in a newline
     if not key:
         raise ConfigurationError(f"{source} is empty")

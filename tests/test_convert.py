@@ -19,7 +19,7 @@ from qdrant_client import QdrantClient, models
 import sparse_embed.convert
 from sparse_embed import ConfigurationError, SparseVector
 from sparse_embed.convert import (
-    each,
+    convert_all,
     from_chroma,
     from_dict,
     from_json,
@@ -182,11 +182,15 @@ def test_what_a_store_refuses_or_damages_is_refused_with_the_position(
 def test_each_keeps_one_item_a_vector_whatever_is_empty() -> None:
     vectors, tiny = [SMALL, EMPTY, SMALL], SparseVector([0], [1e-6])
     with pytest.raises(ConfigurationError, match="vector 1: the vector is empty, which Pinecone refuses"):
-        each(to_pinecone, vectors)
-    assert each(to_pinecone, vectors, on_empty="skip") == [to_pinecone(SMALL), None, to_pinecone(SMALL)]
-    assert each(to_pinecone, vectors, on_empty=tiny) == [to_pinecone(SMALL), to_pinecone(tiny), to_pinecone(SMALL)]
-    assert each(partial(to_pgvector, dimension=6), [EMPTY]) == ["{}/6"], "kept where the store keeps it"
-    assert each(to_dict, []) == []
+        convert_all(to_pinecone, vectors)
+    assert convert_all(to_pinecone, vectors, on_empty="skip") == [to_pinecone(SMALL), None, to_pinecone(SMALL)]
+    assert convert_all(to_pinecone, vectors, on_empty=tiny) == [
+        to_pinecone(SMALL),
+        to_pinecone(tiny),
+        to_pinecone(SMALL),
+    ]
+    assert convert_all(partial(to_pgvector, dimension=6), [EMPTY]) == ["{}/6"], "kept where the store keeps it"
+    assert convert_all(to_dict, []) == []
 
 
 @pytest.mark.parametrize(

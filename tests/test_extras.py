@@ -10,7 +10,7 @@ MISSING = {
     "Milvus for LlamaIndex": (
         "llama_index.vector_stores.milvus",
         "import llama_index_sparse_embed as l; l.ChromaCloudSparseEmbedding().as_milvus()",
-        "pip install llama-index-vector-stores-milvus",
+        "pip install 'sparse-embed[milvus]'",
     ),
 }
 

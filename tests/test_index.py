@@ -333,4 +333,4 @@ def test_searches_beside_additions_and_deletions_see_each_call_as_a_whole(monkey
 def test_without_numpy_the_extra_is_named() -> None:
     code = "import sys; sys.modules['numpy'] = None; import sparse_embed.index"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert "ImportError: InvertedIndex needs numpy: pip install 'sparse-embed[retrievers]'" in done.stderr
+    assert "ImportError: numpy is not installed: pip install 'sparse-embed[retrievers]'" in done.stderr

@@ -12,9 +12,10 @@ from sparse_embed import APIConnectionError, RateLimitError, ServerError, Sparse
 from sparse_embed.providers import make_provider
 from sparse_embed.providers.base import Reply
 from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
-from sparse_embed.transport.flow import Call, Fault, Meter, Outcome, Permit, Send, Sleep, embed
+from sparse_embed.transport.call import Call, Meter
+from sparse_embed.transport.flow import Fault, Outcome, Permit, Send, Sleep, embed
 from sparse_embed.transport.pace import Pace
-from sparse_embed.transport.retry import backoff, parse_retry_after, patience
+from sparse_embed.transport.retry import backoff, parse_retry_after, retry_policy
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 
@@ -118,7 +119,7 @@ def _call(time: VirtualTime, role: Any = "document", random: float = 0.5, pace: 
         provider=provider,
         decode=provider.decode_sparse,
         role=role,
-        patience=patience(role, None, None),
+        retry=retry_policy(role, None, None),
         timeout=60.0,
         pace=pace or Pace(),
         meter=Meter(),
@@ -161,7 +162,7 @@ def test_a_call_ends_within_its_count_and_its_deadline(
         assert not call.found
     else:
         assert call.found["one"].indices == [1]
-    limits = call.patience
+    limits = call.retry
     assert time.sent_at[-1] - time.sent_at[0] <= limits.deadline
     assert all(timeout is not None and 0 < timeout <= 60 for timeout in time.timeouts)
     answered = faults[: len(time.sent_at)]

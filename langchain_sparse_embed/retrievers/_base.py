@@ -10,9 +10,9 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field, ValidationError
 
 from sparse_embed import ConfigurationError, SparseVector
-from sparse_embed.calls import check_text, listed
 from sparse_embed.explain import explain
 from sparse_embed.settings import check_kind
+from sparse_embed.texts import check_text, list_texts
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def checked_texts(
     texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]] | None
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """The texts, and a copy of the metadata of each."""
-    texts = listed(texts)
+    texts = list_texts(texts)
     for at, text in enumerate(texts):
         check_text(text, at)
     described = [{} for _ in texts] if metadatas is None else list(metadatas)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from langchain_sparse_embed.retrievers._base import HybridRetriever, both, checked_texts, matched
 from sparse_embed import ConfigurationError, SparseVector
-from sparse_embed.convert import each, from_pinecone, to_pinecone
+from sparse_embed.convert import convert_all, from_pinecone, to_pinecone
 
 Filter = Mapping[str, Any]
 UPSERT: Final = 32  # records a request: 2 MB are allowed, and one may have 40 kB of metadata beside its vectors
@@ -204,7 +204,7 @@ def _batches(
         {"id": key, "values": values, "metadata": metadata}
         for key, values, metadata in zip(keys, dense, fields, strict=True)
     ]
-    for record, held in zip(records, each(to_pinecone, sparse, on_empty="skip"), strict=True):
+    for record, held in zip(records, convert_all(to_pinecone, sparse, on_empty="skip"), strict=True):
         if held is not None:  # Pinecone refuses empty ones
             record["sparse_values"] = held
     for start in range(0, len(records), UPSERT):

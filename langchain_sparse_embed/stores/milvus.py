@@ -5,10 +5,10 @@ A blank text has the empty vector, which Milvus keeps and never finds.
 
 from typing import TYPE_CHECKING
 
-from sparse_embed.convert import each, to_milvus
-from sparse_embed.stores import needing
+from sparse_embed.convert import convert_all, to_milvus
+from sparse_embed.extras import requires
 
-with needing("langchain-milvus"):
+with requires("langchain-milvus", "milvus"):
     from langchain_milvus.utils.sparse import BaseSparseEmbedding
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ class MilvusSparseEmbeddings(BaseSparseEmbedding):  # type: ignore[misc,unused-i
 
     def embed_documents(self, texts: list[str]) -> list[dict[int, float]]:
         """Weights by index of documents, one dict a text, in order."""
-        return each(to_milvus, self.sparse.embed_documents(texts))
+        return convert_all(to_milvus, self.sparse.embed_documents(texts))
 
     async def aembed_documents(self, texts: list[str]) -> list[dict[int, float]]:
         """Like `embed_documents`, on the running event loop."""
-        return each(to_milvus, await self.sparse.aembed_documents(texts))
+        return convert_all(to_milvus, await self.sparse.aembed_documents(texts))
 
     def embed_query(self, query: str) -> dict[int, float]:
         """Weights by index of a query."""

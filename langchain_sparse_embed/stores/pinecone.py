@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
-from sparse_embed.convert import each, to_pinecone
-from sparse_embed.stores import needing
+from sparse_embed.convert import convert_all, to_pinecone
+from sparse_embed.extras import requires
 from sparse_embed.vectors import SparseVector
 
-with needing("langchain-pinecone"):
+with requires("langchain-pinecone", "pinecone"):
     from langchain_pinecone import PineconeSparseEmbeddings
     from pinecone import SparseValues
 
@@ -77,5 +77,5 @@ class PineconeStoreEmbeddings(PineconeSparseEmbeddings):
         return self._typed([await self._sparse.aembed_query(text)])[0]
 
     def _typed(self, vectors: list[SparseVector]) -> list[SparseValues]:
-        dicts = each(to_pinecone, vectors, on_empty="raise" if self._placeholder is None else self._placeholder)
+        dicts = convert_all(to_pinecone, vectors, on_empty="raise" if self._placeholder is None else self._placeholder)
         return [SparseValues(**one) for one in dicts]

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, overload
 
-from sparse_embed.calls import listed
-from sparse_embed.convert import PineconeDict, each, to_pinecone
+from sparse_embed.convert import PineconeDict, convert_all, to_pinecone
+from sparse_embed.texts import list_texts
 from sparse_embed.vectors import SparseVector
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class PineconeTextEncoder:
         """Like `encode_documents`, with one request a query."""
         if isinstance(texts, str):
             return self._typed([self.sparse.embed_query(texts)])[0]
-        return self._typed([self.sparse.embed_query(text) for text in listed(texts)])
+        return self._typed([self.sparse.embed_query(text) for text in list_texts(texts)])
 
     def _typed(self, vectors: list[SparseVector]) -> list[PineconeDict]:
-        return each(to_pinecone, vectors, on_empty="raise" if self.placeholder is None else self.placeholder)
+        return convert_all(to_pinecone, vectors, on_empty="raise" if self.placeholder is None else self.placeholder)

@@ -6,10 +6,10 @@ A blank text has the empty vector: Qdrant keeps the point, and sparse search doe
 from typing import TYPE_CHECKING
 
 from sparse_embed import vectors
-from sparse_embed.convert import each, to_qdrant
-from sparse_embed.stores import needing
+from sparse_embed.convert import convert_all, to_qdrant
+from sparse_embed.extras import requires
 
-with needing("langchain-qdrant"):
+with requires("langchain-qdrant", "qdrant"):
     from langchain_qdrant.sparse_embeddings import SparseEmbeddings, SparseVector
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ class QdrantSparseEmbeddings(SparseEmbeddings):
 
     def embed_documents(self, texts: list[str]) -> list[SparseVector]:
         """Vectors of documents, one a text, in order."""
-        return each(_typed, self.sparse.embed_documents(texts))
+        return convert_all(_typed, self.sparse.embed_documents(texts))
 
     async def aembed_documents(self, texts: list[str]) -> list[SparseVector]:
         """Like `embed_documents`, on the running event loop."""
-        return each(_typed, await self.sparse.aembed_documents(texts))
+        return convert_all(_typed, await self.sparse.aembed_documents(texts))
 
     def embed_query(self, text: str) -> SparseVector:
         """Vector of a query."""

@@ -7,12 +7,10 @@ Milvus keeps and never finds.
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding
 
 from sparse_embed.convert import from_dict, to_milvus
+from sparse_embed.extras import requires
 
-try:
+with requires("llama-index-vector-stores-milvus", "milvus"):
     from llama_index.vector_stores.milvus.utils import BaseSparseEmbeddingFunction
-except ModuleNotFoundError as missing:
-    package = "llama-index-vector-stores-milvus"
-    raise ModuleNotFoundError(f"this needs {package}: pip install {package}", name=missing.name) from None
 
 
 class MilvusSparseEmbeddingFunction(BaseSparseEmbeddingFunction):  # type: ignore[misc,unused-ignore]  # untyped where not installed

@@ -15,13 +15,14 @@ from pydantic_core import CoreSchema, SchemaValidator, ValidationError
 from pydantic_core import core_schema as schema
 
 from sparse_embed.errors import ConfigurationError, InvalidResponseError
-from sparse_embed.settings import Home, Kind, Role
+from sparse_embed.settings import Endpoint, Kind, Role
 from sparse_embed.vectors import SparseVector
 
 DenseVector = list[float]
 V = TypeVar("V")
 
 MAX_ERROR_TEXT = 500
+ENGINE_HEADER = "x-sparse-embed-engine"  # sent by the local provider alone
 REQUEST_ID_HEADERS = ("x-pinecone-request-id", "x-request-id")
 
 
@@ -59,7 +60,7 @@ class Provider(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    home: ClassVar[Home]
+    endpoint: ClassVar[Endpoint]
     key_header: ClassVar[str]
     max_batch_size: ClassVar[int]
     default_models: ClassVar[Mapping[Kind, str]]
@@ -84,7 +85,7 @@ class Provider(ABC):
         """The model that answers for a role."""
         return self.model
 
-    def waiting_is_useless(self, message: str) -> bool:  # a provider that has such a 429 overrides
+    def is_permanent_limit(self, message: str) -> bool:  # a provider that has such a 429 overrides
         """Whether a 429 with this message stays refused however long one waits."""
         return False
 

@@ -27,7 +27,7 @@ from sparse_embed.providers.base import (
     sparse_vector,
     token_count,
 )
-from sparse_embed.settings import Home, Kind, Role
+from sparse_embed.settings import Endpoint, Kind, Role
 from sparse_embed.vectors import SparseVector
 
 API_VERSION = "2025-10"  # /embed is the same on the wire from 2025-04 to 2026-04; 2025-01 had signed indices
@@ -49,7 +49,7 @@ class Pinecone(Provider):
 
     name: ClassVar[str] = "pinecone"
     title: ClassVar[str] = "Pinecone"
-    home: ClassVar[Home] = Home("https://api.pinecone.io", "PINECONE_CONTROLLER_HOST", "PINECONE_API_KEY")
+    endpoint: ClassVar[Endpoint] = Endpoint("https://api.pinecone.io", "PINECONE_CONTROLLER_HOST", "PINECONE_API_KEY")
     key_header: ClassVar[str] = "api-key"
     max_batch_size: ClassVar[int] = 96  # for each of the three models (Pinecone model pages, 2026-11)
     default_models: ClassVar[Mapping[Kind, str]] = MappingProxyType(
@@ -109,7 +109,7 @@ class Pinecone(Provider):
             f"{self.model} answers with {got} vectors: use the {got} class, or a model that gives {self.kind} ones"
         )
 
-    def waiting_is_useless(self, message: str) -> bool:
+    def is_permanent_limit(self, message: str) -> bool:
         """The monthly quota; the quota per minute is worth waiting for (wording of 2026-11)."""
         return "for the current month" in message.lower()
 

@@ -16,14 +16,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from sparse_embed.calls import listed
-from sparse_embed.convert import each, to_chroma
+from sparse_embed.convert import convert_all, to_chroma
 from sparse_embed.encoder import ProviderOptions, SparseEncoder
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.stores import needing
+from sparse_embed.extras import requires
 from sparse_embed.stores.chroma_search import SPARSE_KEY
+from sparse_embed.texts import list_texts
 
-with needing("chromadb"):
+with requires("chromadb", "chroma"):
     from chromadb import K, Schema, SparseVector, SparseVectorIndexConfig, VectorIndexConfig
     from chromadb.api.types import Documents, SparseEmbeddingFunction
     from chromadb.errors import InvalidArgumentError
@@ -83,11 +83,11 @@ class EncoderFunction(SparseEmbeddingFunction[Documents]):
             ConfigurationError: There is no key, or the stored settings cannot work.
             SparseEmbedError: The vectors cannot be had.
         """
-        return each(to_chroma, self._found().embed_documents(input))
+        return convert_all(to_chroma, self._find_encoder().embed_documents(input))
 
     def embed_query(self, input: Documents) -> list[SparseVector]:  # noqa: A002  # chromadb passes it by name
         """Vectors of queries, one a text, in order, with one request a query."""
-        return [to_chroma(self._found().embed_query(text)) for text in listed(input)]
+        return [to_chroma(self._find_encoder().embed_query(text)) for text in list_texts(input)]
 
     @staticmethod
     def name() -> str:
@@ -110,7 +110,7 @@ class EncoderFunction(SparseEmbeddingFunction[Documents]):
         function._settings = json.dumps(config, sort_keys=True)
         return function
 
-    def _found(self) -> SparseEncoder:
+    def _find_encoder(self) -> SparseEncoder:
         if self._encoder is None:
             self._encoder = _given.get(self._settings) or _rebuilt(self._settings)
         return self._encoder

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sparse_embed.convert import from_chroma, to_chroma
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.stores import needing
+from sparse_embed.extras import requires
 from sparse_embed.vectors import SparseVector
 
-with needing("chromadb"):
+with requires("chromadb", "chroma"):
     from chromadb import K, Knn, Rrf, Search
     from chromadb import SparseVector as ChromaVector
     from chromadb.errors import ChromaError

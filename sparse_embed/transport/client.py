@@ -4,7 +4,6 @@ Decides which connections are used by which thread, loop and process, and writes
 to ``flow`` and waiting to ``run``.
 """
 
-import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import httpx
 
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.locks import ForkSafeLock
+from sparse_embed.locks import ForkAware, ForkSafeLock
 from sparse_embed.providers.base import Provider, Reply
 from sparse_embed.settings import LOOPBACK, Settings
 from sparse_embed.transport.flow import Fault, Outcome, Send
@@ -137,17 +136,12 @@ class ProcessSide:
     """What belongs to one process: made anew after a fork, locks included."""
 
     permits: ThreadPermits
-    pid: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)
     threads: ThreadSide | None = None
     loops: "dict[asyncio.AbstractEventLoop, LoopSide]" = field(default_factory=dict)
 
 
-# Inherited connections are shared with the parent: using or closing them would mix up two processes' answers.
-_inherited: Final[list[ProcessSide]] = []
-
-
-class HttpLayer:
+class HttpLayer(ForkAware):
     """Sends requests, synchronously from any thread and asynchronously from any event loop."""
 
     def __init__(
@@ -157,6 +151,7 @@ class HttpLayer:
         client: httpx.Client | None = None,
         async_client: httpx.AsyncClient | None = None,
     ) -> None:
+        super().__init__()
         self._provider = provider
         self._settings = settings
         self._own_client = client
@@ -166,26 +161,23 @@ class HttpLayer:
     def _new_process(self) -> ProcessSide:
         return ProcessSide(ThreadPermits(self._settings.max_concurrency))
 
-    def _here(self) -> ProcessSide:
-        if self._process.pid != os.getpid():
-            threads = self._process.threads
-            if threads is not None and threads.closer is not None:
-                threads.closer.detach()
-            _inherited.append(self._process)
-            self._process = self._new_process()
-        return self._process
+    def _forked(self) -> ProcessSide:
+        before, self._process = self._process, self._new_process()
+        if before.threads is not None and before.threads.closer is not None:
+            before.threads.closer.detach()
+        return before
 
     @property
     def permits(self) -> ThreadPermits:
         """The permits of this process's threads."""
-        return self._here().permits
+        return self._process.permits
 
     def loop_side(self) -> LoopSide:
         """The client and permits of the running loop, made on first use."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        here = self._here()
+        here = self._process
         with here.lock:
             side = here.loops.get(loop)
             if side is None:
@@ -216,7 +208,7 @@ class HttpLayer:
             ConfigurationError: There is no key for this host, or the environment's proxies or certificates are wrong.
         """
         url, headers, key = self._addressed(send)
-        here = self._here()
+        here = self._process
         with here.lock:
             side = here.threads = here.threads or self._thread_side()
             side.enter()
@@ -258,7 +250,7 @@ class HttpLayer:
         return _reply(response, key)
 
     def _addressed(self, send: Send) -> "tuple[httpx.URL, dict[str, str], _Masked]":
-        base_url, secret = self._settings.address(self._provider.home)
+        base_url, secret = self._settings.address(self._provider.endpoint)
         key = _Masked(secret.get_secret_value())
         headers = {
             "user-agent": _user_agent(),
@@ -274,7 +266,7 @@ class HttpLayer:
 
         Connections with a request under way, of other threads or tasks, are closed when it has ended.
         """
-        here = self._here()
+        here = self._process
         with here.lock:
             threads, here.threads = here.threads, None
             for side in here.loops.values():
@@ -287,7 +279,7 @@ class HttpLayer:
         """Like `close`, and waits for the running loop's client."""
         import asyncio
 
-        side = self._here().loops.pop(asyncio.get_running_loop(), None)
+        side = self._process.loops.pop(asyncio.get_running_loop(), None)
         if side is not None:
             side.keeper.detach()
             await side.lifetime.aclose()

@@ -4,12 +4,8 @@ It yields what it needs next (`Permit`, `Sleep`, `Send`) and is sent what came o
 and errors; ``run`` drives it, once with threads and once with asyncio.
 """
 
-import random
-import time
-from collections import deque
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Generator
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from sparse_embed.errors import (
@@ -20,20 +16,16 @@ from sparse_embed.errors import (
     SparseEmbedError,
     error_for_status,
 )
-from sparse_embed.locks import ForkSafeLock
-from sparse_embed.providers.base import Answer, Provider, Reply, Request, Undecodable, read_error, request_id
-from sparse_embed.settings import Role
+from sparse_embed.providers.base import ENGINE_HEADER, Answer, Reply, Request, Undecodable, read_error, request_id
 from sparse_embed.transport.batching import Batch
-from sparse_embed.transport.pace import Pace
+from sparse_embed.transport.call import Call
 from sparse_embed.transport.retry import (
     LONGEST_RETRY_AFTER,
     RETRIED_STATUSES,
     UPWARD_JITTER,
-    Patience,
     backoff,
     parse_retry_after,
 )
-from sparse_embed.vectors import Usage
 
 V = TypeVar("V")
 T = TypeVar("T")
@@ -77,55 +69,6 @@ PERMIT_AGAIN: Final = Permit(again=True)
 LONGEST_NAP: Final = 0.2  # seconds until a request that waits for its place looks whether the pace has changed
 
 
-class Meter:
-    """Counts what an encoder uses, from any thread."""
-
-    def __init__(self, start: Usage = Usage()) -> None:  # noqa: B008  # frozen
-        self._usage = start
-        self._lock = ForkSafeLock()
-
-    def add(self, *, total_tokens: int = 0, requests: int = 0, retries: int = 0, texts: int = 0, hits: int = 0) -> None:
-        """Add to the counts."""
-        with self._lock:
-            was = self._usage
-            self._usage = Usage(
-                was.total_tokens + total_tokens,
-                was.requests + requests,
-                was.retries + retries,
-                was.texts + texts,
-                was.cache_hits + hits,
-            )
-
-    @property
-    def usage(self) -> Usage:
-        """The counts now."""
-        return self._usage
-
-
-@dataclass(slots=True, kw_only=True)
-class Call(Generic[V]):
-    """What the batches of one call share.
-
-    Attributes:
-        found: Vectors by text: where the batches put what they receive.
-        received: The texts of those vectors, for whoever keeps them.
-        progressed: When the call last received a vector.
-    """
-
-    provider: Provider
-    decode: Callable[[bytes], Answer[V]]
-    role: Role
-    patience: Patience
-    timeout: float | None
-    pace: Pace
-    meter: Meter
-    clock: Callable[[], float] = time.monotonic
-    random: Callable[[], float] = random.random
-    found: dict[str, V] = field(default_factory=dict)
-    received: deque[str] = field(default_factory=deque)
-    progressed: float = float("-inf")
-
-
 class _Deadline:
     """How long one batch has gone on without the call making progress.
 
@@ -151,7 +94,7 @@ class _Deadline:
         if self._call.progressed > self._since:
             self._since, self._paused = self._call.progressed, 0.0
         # The clock counts pauses too, except where `sparse_embed.testing.no_wait` lets them take no time.
-        return self._call.patience.deadline - max(self._call.clock() - self._since, self._paused)
+        return self._call.retry.deadline - max(self._call.clock() - self._since, self._paused)
 
 
 def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
@@ -178,7 +121,7 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             for half in batch.halves():
                 yield from embed(call, half)
             return batch
-        result = _judge(call, batch, outcome)
+        result = _classify(call, batch, outcome)
         now = call.clock()
         if isinstance(result, Answer):
             call.found.update(zip(batch.texts, result.vectors, strict=True))
@@ -186,6 +129,8 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             call.progressed = now
             call.pace.succeeded(now)
             call.meter.add(total_tokens=result.total_tokens, texts=len(batch.texts))
+            if isinstance(outcome, Reply):
+                call.meter.engine = outcome.headers.get(ENGINE_HEADER, call.meter.engine)
             return batch
         error, worth_retrying = result
         error.provider = call.provider.name
@@ -193,7 +138,7 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
         error.attempts = sent
         error.elapsed = now - started
         limited = isinstance(error, RateLimitError)
-        if call.patience.counts_rate_limits or not limited:
+        if call.retry.counts_rate_limits or not limited:
             failures += 1
         if error.retry_after:
             wait = error.retry_after * (1 + UPWARD_JITTER * call.random())
@@ -203,7 +148,7 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             wait = backoff(sent, call.random())
         if limited and worth_retrying:
             call.pace.refused(now, start, wait)  # for every other call too, whatever becomes of this one
-        if not worth_retrying or failures > call.patience.max_retries or wait >= deadline.left():
+        if not worth_retrying or failures > call.retry.max_retries or wait >= deadline.left():
             raise error
         if not limited:
             yield deadline.pause(wait)
@@ -244,7 +189,7 @@ def _held_too_long(call: Call[V], batch: Batch, pause: float) -> RateLimitError:
     )
 
 
-def _judge(call: Call[V], batch: Batch, outcome: Outcome | None) -> Answer[V] | tuple[SparseEmbedError, bool]:
+def _classify(call: Call[V], batch: Batch, outcome: Outcome | None) -> Answer[V] | tuple[SparseEmbedError, bool]:
     """A checked answer, or an error and whether sending again may help."""
     title = call.provider.title
     if isinstance(outcome, Fault):
@@ -268,7 +213,7 @@ def _judge(call: Call[V], batch: Batch, outcome: Outcome | None) -> Answer[V] | 
         return error, (
             outcome.status in RETRIED_STATUSES
             and (retry_after or 0.0) <= LONGEST_RETRY_AFTER
-            and not (outcome.status == 429 and call.provider.waiting_is_useless(message))
+            and not (outcome.status == 429 and call.provider.is_permanent_limit(message))
         )
     try:
         answer = call.decode(outcome.content)

@@ -17,7 +17,7 @@ UPWARD_JITTER: Final = 0.1  # so that clients which were refused together do not
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long one call keeps trying.
 
     Attributes:
@@ -32,10 +32,10 @@ class Patience:
     counts_rate_limits: bool
 
 
-def patience(role: Role, max_retries: int | None, deadline: float | None) -> Patience:
+def retry_policy(role: Role, max_retries: int | None, deadline: float | None) -> RetryPolicy:
     """The defaults: ingestion can wait, a person who asked a question cannot."""
     retries, seconds = (6, 180.0) if role == "document" else (2, 30.0)
-    return Patience(
+    return RetryPolicy(
         retries if max_retries is None else max_retries,
         seconds if deadline is None else deadline,
         counts_rate_limits=role == "query",

@@ -40,7 +40,7 @@ class _Waiting:
 WAITING: Final = _Waiting()
 
 
-class Cancellation(threading.Event):
+class CallScope(threading.Event):
     """The end of a call, set early or not: whoever sleeps wakes, and nobody starts a request any more.
 
     Requests in flight are left behind in their threads; their places are given back, for nobody waits for them.
@@ -75,7 +75,7 @@ class Cancelled(Exception):  # noqa: N818  # a signal inside the package, seen b
     """The call has ended; this thread's work is not wanted any more."""
 
 
-def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled: Cancellation) -> T:
+def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled: CallScope) -> T:
     """Do what the flow asks for, in this thread."""
     outcome: Outcome | None = None
     try:
@@ -152,7 +152,7 @@ def run_all(
     """
     todo: SimpleQueue[Flow[T] | None] = SimpleQueue()
     done: SimpleQueue[tuple[Flow[T], T] | BaseException] = SimpleQueue()
-    cancelled = Cancellation(http.permits)
+    cancelled = CallScope(http.permits)
 
     def work() -> None:
         while (flow := todo.get()) is not None and not cancelled.is_set():

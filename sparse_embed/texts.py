@@ -1,0 +1,39 @@
+"""What a text is: bad input is refused here, before any request, and the message names its position."""
+
+from collections.abc import AsyncIterable, Iterable
+
+from sparse_embed.errors import ConfigurationError
+
+
+def refuse_bare_text(texts: object, *, asynchronous: bool = False) -> None:
+    """A bare text is iterable too: one request a character."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable | AsyncIterable):
+        raise ConfigurationError(f"a list of texts is needed, not {type(texts).__name__}: for one text pass [text]")
+    if not (asynchronous or isinstance(texts, Iterable)):
+        raise ConfigurationError(
+            f"a list of texts is needed, not {type(texts).__name__}: only astream_documents reads that"
+        )
+
+
+def list_texts(texts: Iterable[str]) -> list[str]:
+    """The texts as a list of our own."""
+    refuse_bare_text(texts)
+    return list(texts)
+
+
+def check_text(text: str, position: int) -> None:
+    """Refuse what is no text, before any request.
+
+    Raises:
+        ConfigurationError: Not a str, or not valid Unicode; the message names the position.
+    """
+    if not isinstance(text, str):
+        raise ConfigurationError(f"text {position} is {type(text).__name__}, not str")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError(
+                f"text {position} holds half a surrogate pair, which is not Unicode: "
+                "clean it with text.encode('utf-8', 'replace').decode()"
+            ) from None
