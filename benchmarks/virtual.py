@@ -15,7 +15,7 @@ from benchmarks.bucket import FixedWindow, Limit, TokenBucket
 from sparse_embed.providers import make_provider
 from sparse_embed.providers.base import Reply
 from sparse_embed.transport.batching import Batch
-from sparse_embed.transport.call import Call, Meter
+from sparse_embed.transport.call import Call, Chunk, Meter
 from sparse_embed.transport.flow import Permit, Send, Sleep, embed
 from sparse_embed.transport.pace import Pace
 from sparse_embed.transport.retry import retry_policy
@@ -86,7 +86,8 @@ def simulate(
         clock=lambda: clock,
         random=rng.random,
     )
-    todo = (embed(call, Batch([f"text {number}"], [number])) for number in range(requests))
+    batches = (Batch([f"text {number}"], [number]) for number in range(requests))
+    todo = (embed(Chunk(call, batch.texts), batch) for batch in batches)
     amounts: dict[Any, float] = defaultdict(lambda: amount(rng))
     order = itertools.count()
     events: list[tuple[float, int, Callable[[], None]]] = []

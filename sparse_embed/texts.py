@@ -1,4 +1,4 @@
-"""What a text is: bad input is refused here, before any request, and the message names its position."""
+"""What a text is. Bad input is refused here, before any request, and the message names its position."""
 
 from collections.abc import AsyncIterable, Iterable
 
@@ -6,7 +6,7 @@ from sparse_embed.errors import ConfigurationError
 
 
 def refuse_bare_text(texts: object, *, asynchronous: bool = False) -> None:
-    """A bare text is iterable too: one request a character."""
+    """Refuse a single text: it is iterable, and each character would become a text."""
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable | AsyncIterable):
         raise ConfigurationError(f"a list of texts is needed, not {type(texts).__name__}: for one text pass [text]")
     if not (asynchronous or isinstance(texts, Iterable)):
@@ -16,24 +16,35 @@ def refuse_bare_text(texts: object, *, asynchronous: bool = False) -> None:
 
 
 def list_texts(texts: Iterable[str]) -> list[str]:
-    """The texts as a list of our own."""
+    """The texts as a new list."""
     refuse_bare_text(texts)
     return list(texts)
 
 
-def check_text(text: str, position: int) -> None:
-    """Refuse what is no text, before any request.
+def check_text(text: str, position: int | None) -> None:
+    """Refuse what is not a text.
+
+    Args:
+        text: The text.
+        position: Where it stands in the caller's list, None for a query.
 
     Raises:
         ConfigurationError: Not a str, or not valid Unicode; the message names the position.
     """
+    if text is None:
+        raise ConfigurationError(f"{name_text(position)} is None")
     if not isinstance(text, str):
-        raise ConfigurationError(f"text {position} is {type(text).__name__}, not str")
+        raise ConfigurationError(f"{name_text(position)} is a {type(text).__name__}, not a str")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
             raise ConfigurationError(
-                f"text {position} holds half a surrogate pair, which is not Unicode: "
+                f"{name_text(position)} holds half a surrogate pair, which is not Unicode: "
                 "clean it with text.encode('utf-8', 'replace').decode()"
             ) from None
+
+
+def name_text(position: int | None) -> str:
+    """What an error calls a text."""
+    return "the query" if position is None else f"text {position}"

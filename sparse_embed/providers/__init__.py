@@ -37,13 +37,27 @@ def read_config(config: str | Mapping[str, Any]) -> dict[str, Any]:
         ConfigurationError: It is something else, or names no provider.
     """
     if isinstance(config, str):
-        provider, _, model = config.partition(":")
+        provider, model = split_model(config, None)
         return {"provider": provider, "model": model} if model else {"provider": provider}
     if not isinstance(config, Mapping) or not all(isinstance(name, str) for name in config):
         raise ConfigurationError('a configuration is "provider:model", or a mapping with names for its keys')
     if "provider" not in config:
         raise ConfigurationError("the configuration names no provider")
     return dict(config)
+
+
+def split_model(provider: str, model: str | None) -> tuple[str, str | None]:
+    """Provider and model from ``"provider"`` or ``"provider:model"``.
+
+    Raises:
+        ConfigurationError: The model is given twice.
+    """
+    if not isinstance(provider, str) or ":" not in provider:
+        return provider, model
+    if model is not None:
+        raise ConfigurationError(f"the model is given twice: in {provider!r} and as model={model!r}")
+    provider, _, model = provider.partition(":")
+    return provider, model
 
 
 def make_provider(
@@ -73,6 +87,9 @@ def make_provider(
     for declared in fields(provider):
         if declared.name in given:
             _check_option(declared.name, given[declared.name], declared.type)
+    for option, only in provider.only_for.items():
+        if given.get(option) and only != kind:
+            raise ConfigurationError(f"{option} is an option for {only} vectors, and this encoder gives {kind} ones")
     return provider(kind=kind, **given)
 
 

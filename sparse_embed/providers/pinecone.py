@@ -55,6 +55,9 @@ class Pinecone(Provider):
     default_models: ClassVar[Mapping[Kind, str]] = MappingProxyType(
         {"sparse": "pinecone-sparse-english-v0", "dense": "llama-text-embed-v2"}
     )
+    only_for: ClassVar[Mapping[str, Kind]] = MappingProxyType(  # the model pages, 2026-11
+        {"return_tokens": "sparse", "max_tokens_per_sequence": "sparse", "dimension": "dense"}
+    )
 
     truncate: str = "END"
     max_tokens_per_sequence: int | None = None
