@@ -333,10 +333,12 @@ class _Encoder(ABC, Generic[V]):
         with track(chunk.call, [chunk]):
             # Most calls need one request, and no threads.
             batches = drive(embed_or_split(chunk, self._batch_size), self._resources)
-            flows = (embed(chunk, batch) for batch in batches)
-            with closing(self._run(flows, len(batches), self._count(chunk, batches))) as results:
-                for _ in results:
-                    pass
+            report = self._count(chunk, batches)
+            if batches:
+                flows = (embed(chunk, batch) for batch in batches)
+                with closing(self._run(flows, len(batches), report)) as results:
+                    for _ in results:
+                        pass
         return self._vectors(chunk)
 
     async def _aembed(self, texts: list[str], role: Role) -> list[V]:
@@ -345,13 +347,14 @@ class _Encoder(ABC, Generic[V]):
         chunk = self._checked_chunk(texts, role)
         with track(chunk.call, [chunk]):
             batches = await adrive(embed_or_split(chunk, self._batch_size), self._resources)
+            report = self._count(chunk, batches)
             if batches:
 
                 async def flows() -> AsyncIterator[Flow[Batch]]:
                     for batch in batches:
                         yield embed(chunk, batch)
 
-                async with aclosing(self._arun(flows(), len(batches), self._count(chunk, batches))) as results:
+                async with aclosing(self._arun(flows(), len(batches), report)) as results:
                     async for _ in results:
                         pass
         return self._vectors(chunk)
