@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from pydantic_core import SchemaValidator, to_json
+from pydantic_core import CoreSchema, SchemaValidator, to_json
 from pydantic_core import core_schema as schema
 
 from sparse_embed.errors import ConfigurationError, InvalidResponseError
@@ -84,7 +84,7 @@ class Pinecone(Provider):
 
     def decode_sparse(self, content: bytes) -> Answer[SparseVector]:
         """Items carry ``sparse_indices`` and ``sparse_values``."""
-        answer = loads(_ANSWER, content)
+        answer = loads(_SPARSE, content)
         vectors = []
         for at, item in enumerate(answer["data"]):
             indices, values = item.get("sparse_indices"), item.get("sparse_values")
@@ -95,7 +95,7 @@ class Pinecone(Provider):
 
     def decode_dense(self, content: bytes) -> Answer[DenseVector]:
         """Items carry ``values``."""
-        answer = loads(_ANSWER, content)
+        answer = loads(_DENSE, content)
         vectors = []
         for at, item in enumerate(answer["data"]):
             values = item.get("values")
@@ -117,17 +117,15 @@ class Pinecone(Provider):
         return "for the current month" in message.lower()
 
 
-_ITEM = record(
-    {},
-    {
-        "sparse_indices": INDICES,
-        "sparse_values": VALUES,
-        "sparse_tokens": ANYTHING,
-        "values": VALUES,
-        "vector_type": ANYTHING,
-    },
-)
-_ANSWER = SchemaValidator(record({"data": schema.list_schema(_ITEM)}, {"vector_type": ANYTHING, "usage": ANYTHING}))
+def _answer_of(**checked: CoreSchema) -> SchemaValidator:
+    """An answer whose items have these fields; those of the other kind of vector may hold anything."""
+    fields = ("sparse_indices", "sparse_values", "sparse_tokens", "values", "vector_type")
+    item = record({}, {**dict.fromkeys(fields, ANYTHING), **checked})
+    return SchemaValidator(record({"data": schema.list_schema(item)}, {"vector_type": ANYTHING, "usage": ANYTHING}))
+
+
+_SPARSE = _answer_of(sparse_indices=INDICES, sparse_values=VALUES)
+_DENSE = _answer_of(values=VALUES)
 _Json = Mapping[str, Any]
 
 

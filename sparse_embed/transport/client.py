@@ -1,7 +1,7 @@
-"""The edge: the only module that talks to httpx.
+"""The only module that uses httpx.
 
-Decides which connections are used by which thread, loop and process, and writes the key into its header. Leaves retries
-to ``flow`` and waiting to ``run``.
+Decides which thread, event loop and process uses which connections, writes the key into its header, and tells one kind
+of connection error from another. Leaves retries to ``flow`` and waiting to ``run``.
 """
 
 import socket
@@ -69,21 +69,21 @@ NOT_TLS: Final = (
     "HTTP_REQUEST",
     "UNKNOWN_PROTOCOL",
 )
-# A shorter "key" is a made-up one such as "local" or "any", and a word of messages that it would make unreadable.
+# A shorter "key" is a made-up one such as "local" or "any"; hiding such a word would make messages unreadable.
 SHORTEST_KEY: Final = 8
-# No proxy for these, which is why they may have plain http: a longer name wins over the environment's (httpx 0.28).
+# Loopback may have plain http because no proxy is used for it: these names win over the environment's (httpx 0.28).
 DIRECT: Final = {f"all://{f'[{host}]' if ':' in host else host}": None for host in (*LOOPBACK, "*.localhost")}
 
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One for the process: it takes 17 ms to build and 0.06 ms to share."""
+    """One context per process: building it takes 17 ms, sharing it 0.06 ms."""
     return httpx.create_ssl_context()
 
 
 @cache
 def _user_agent() -> str:
-    from importlib.metadata import version  # 4 ms, and not before a request is sent
+    from importlib.metadata import version  # takes 4 ms: not before a request is sent
 
     return f"sparse-embed/{version('sparse-embed')}"
 
@@ -115,16 +115,16 @@ class LoopSide:
 
 
 class ThreadSide:
-    """A client that threads share: whoever leaves it last closes it, so that it is never closed under a request.
+    """A client that threads share, reference-counted: the last user closes it.
 
-    A pool that is closed under a request (httpcore 1.0.9) leaves its thread in a read, and its socket open.
+    Closing the pool during a request (httpcore 1.0.9) would leave that thread in a read, and its socket open.
     """
 
     closer: "weakref.finalize[[], HttpLayer] | None" = None  # none for a caller's own client
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
-        self._users = 1  # the encoder, until it is closed or collected; each request is another
+        self._users = 1  # the encoder, until it is closed or collected; each request counts too
         self._lock = ForkSafeLock()
 
     def enter(self) -> None:
@@ -133,7 +133,7 @@ class ThreadSide:
             self._users += 1
 
     def leave(self) -> None:
-        """Count a request that has ended, or the encoder's leaving."""
+        """Count the end of a request, or of the encoder."""
         with self._lock:
             self._users -= 1
             last = not self._users
@@ -143,7 +143,7 @@ class ThreadSide:
 
 @dataclass(slots=True)
 class ProcessSide:
-    """What belongs to one process: made anew after a fork, locks included."""
+    """What belongs to one process: created again after a fork, locks included."""
 
     permits: ThreadPermits
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -195,8 +195,8 @@ class HttpLayer(ForkAware):
                     here.loops.pop(other).keeper.detach()
                 client = self._own_async_client or _new(httpx.AsyncClient)
                 lifetime = _lifetime(client, close=self._own_async_client is None)
-                # Held here too: a garbage collection that takes an encoder in a cycle (an error's traceback makes one)
-                # would otherwise take the open sockets at the same time, and they would warn.
+                # Referenced here too: when the garbage collector takes an encoder in a cycle (an error's traceback is
+                # one), it would otherwise take the open sockets at the same time, and they would warn.
                 keeper = weakref.finalize(self, _let_go, loop, lifetime)
                 keeper.atexit = False
                 permits = TaskPermits(self._settings.max_concurrency)
@@ -235,9 +235,9 @@ class HttpLayer(ForkAware):
         """Like `send`."""
         address = self._settings.address(self._provider.endpoint)
         url, headers, key = self._prepare(send, address)
-        side = self.loop_side()  # held as long as the request lasts, and with it the client open
-        # httpcore 1.0.9 shields its clean-up from anyio's cancellation, not from asyncio's own: one that comes while an
-        # answer is being closed leaves the connection in the pool, open and of no use, until the client is closed.
+        side = self.loop_side()  # this reference keeps the client open during the request
+        # httpcore 1.0.9 shields its clean-up from anyio's cancellation, not from asyncio's own: a cancellation while a
+        # response is being closed leaves a connection in the pool, open and unusable, until the client is closed.
         import asyncio
 
         from anyio import CancelScope
@@ -274,9 +274,9 @@ class HttpLayer(ForkAware):
         return _url(address.base_url, send.request.path), headers, key
 
     def close(self) -> None:
-        """Give up every connection; the next request opens new ones. A caller's own clients stay open.
+        """Close every connection; the next request opens new ones. A caller's own clients stay open.
 
-        Connections with a request under way, of other threads or tasks, are closed when it has ended.
+        A connection that another thread or task is using is closed when its request ends.
         """
         here = self._process
         with here.lock:
@@ -299,7 +299,7 @@ class HttpLayer(ForkAware):
 
 
 class _Masked(str):
-    """A key that tools which print local variables do not print."""
+    """A key that is not shown by tools that print local variables."""
 
     __slots__ = ()
 
@@ -313,7 +313,7 @@ class _Masked(str):
 
 def _reply(response: httpx.Response, key: _Masked, address: Address) -> Reply:
     content = response.content
-    # httpx 0.28: a response and its stream hold each other, so that every body would wait for the garbage collector.
+    # httpx 0.28: a response and its stream reference each other, so every body would wait for the garbage collector.
     del response.stream
     return Reply(response.status_code, response.headers, content, key.hide, address.route)
 
@@ -345,7 +345,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 async def _lifetime(client: httpx.AsyncClient, *, close: bool) -> AsyncGenerator[httpx.AsyncClient]:
-    """Held started, so that the loop's own ``shutdown_asyncgens`` closes the client when the loop ends."""
+    """A started generator: the loop's own ``shutdown_asyncgens`` closes the client when the loop ends."""
     try:
         yield client
     finally:
@@ -354,17 +354,17 @@ async def _lifetime(client: httpx.AsyncClient, *, close: bool) -> AsyncGenerator
 
 
 def _let_go(loop: "asyncio.AbstractEventLoop", lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
-    """Close the client of an encoder that nobody closed, a little later.
+    """Close the client of an encoder that was not closed, after a moment.
 
-    Not at once: an encoder is most often dropped as its loop ends. The loop then closes the client as a whole, and
-    would cancel a closing that is under way.
+    An encoder is most often dropped as its loop ends. The loop then closes the client itself, and would cancel a
+    closing that has begun.
     """
     with suppress(RuntimeError):  # the loop is closed, and has closed the client
         loop.call_soon_threadsafe(loop.call_later, LINGER, _release, lifetime)
 
 
 def _release(lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
-    """Be the last to hold it: the loop closes a started generator that is dropped."""
+    """Drop the last reference: the loop closes a started generator that is dropped."""
 
 
 def _start(lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:

@@ -12,8 +12,8 @@ from sparse_embed.settings import Role
 RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_BACKOFF: Final = 0.5  # seconds
 LONGEST_BACKOFF: Final = 30.0
-LONGEST_RETRY_AFTER: Final = 120.0  # a provider that asks for more is not coming back within a call
-UPWARD_JITTER: Final = 0.1  # so that clients which were refused together do not come back together
+LONGEST_RETRY_AFTER: Final = 120.0  # a longer pause is not waited for within a call
+UPWARD_JITTER: Final = 0.1  # so that clients refused at the same time do not retry at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class RetryPolicy:
         max_retries: Sends after the first.
         deadline: Seconds since the call last received a vector (or since its first send).
         counts_rate_limits: Whether a 429 uses up a retry. For documents it does not: a quota window lasts a minute,
-            and a count would run out within it.
+            longer than any reasonable count of retries.
     """
 
     max_retries: int

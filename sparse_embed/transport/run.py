@@ -127,11 +127,11 @@ def in_order(
     finished: dict[Flow[T], T],
     on_done: Callable[[T], None],
 ) -> Iterator[T]:
-    """Take what a worker brought, and give out the results whose turn it is.
+    """Take one worker's result, and yield those results whose turn it is.
 
     Args:
         item: A flow and its result, or an error, which is raised.
-        under_way: Flows that were started and not given out, in order.
+        under_way: Flows that were started and whose results were not yielded yet, in order.
         finished: Results that wait for an earlier one.
         on_done: Called with the result.
     """
@@ -154,13 +154,13 @@ def run_all(
 ) -> Generator[T]:
     """Drive flows in up to `width` threads and yield their results in the order of `flows`.
 
-    The next flow is made in the consumer's thread, and only while fewer than `ahead` results wait to be taken: a slow
-    consumer holds the producer back. The first error ends the call at once: sleeping siblings wake and stop, none
-    starts a request, and reads in flight are left behind in daemon threads, so that neither the caller nor the
-    interpreter's exit waits for them.
+    Flows are created in the consumer's thread, and only while fewer than `ahead` results wait to be taken, so a slow
+    consumer slows the producer down. The first error ends the call at once: sleeping siblings wake and stop, no further
+    request starts, and reads in flight go on in daemon threads, so that neither the caller nor the interpreter's exit
+    waits for them.
 
     Args:
-        flows: Made lazily.
+        flows: Created lazily.
         resources: What the flows' I/O is done with.
         width: Number of threads at most.
         ahead: How many flows may be under way or finished beyond the last result taken.
@@ -181,7 +181,7 @@ def run_all(
                 done.put(error)
                 return
 
-    under_way: deque[Flow[T]] = deque()  # or finished, and not yet given out
+    under_way: deque[Flow[T]] = deque()  # or finished, and not yielded yet
     finished: dict[Flow[T], T] = {}
     threads = 0
     ending: Exception | None = None
