@@ -20,13 +20,14 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, closing
+from functools import partial
 from types import NoneType, TracebackType
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
 
 from sparse_embed.cache import ByteStore, Cache, CacheKey, open_cache
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.events import CallInfo, Listener, Observer, next_id
-from sparse_embed.observers import listeners
+from sparse_embed.events import CallInfo, Listener, next_id
+from sparse_embed.observers import Observer
 from sparse_embed.providers import make_provider, read_config, split_model
 from sparse_embed.providers.base import Answer, DenseVector, Provider
 from sparse_embed.settings import Kind, Role, Secret, Settings, SupportsSecret, check_kind
@@ -372,15 +373,7 @@ class _Encoder(ABC, Generic[V]):
         if self._state.cache is not None:
             base_url = settings.base_url_for(provider.endpoint)
             cache_key = CacheKey(provider.name, base_url, role, provider.encode([], role))
-        info = CallInfo(
-            next_id(),
-            provider.name,
-            provider.model_for(role),
-            provider.kind,
-            role,
-            texts,
-            *settings.host_and_port(provider.endpoint),
-        )
+        observer = Observer(partial(self._describe, role, texts), self._state.on_event)
         return Call(
             provider=provider,
             decode=self._decode,
@@ -388,10 +381,16 @@ class _Encoder(ABC, Generic[V]):
             retry=retry_policy(role, settings.max_retries, settings.deadline),
             timeout=settings.timeout,
             pace=self._pace,
-            meter=Meter(self._meter),
+            meter=Meter(self._meter) if observer.active else self._meter,
             cache_key=cache_key,
-            observer=Observer(info, listeners(self._state.on_event)),
+            warn=observer.notify,
+            notify=observer.notify if observer.active else None,
         )
+
+    def _describe(self, role: Role, texts: int | None) -> CallInfo:
+        provider = self._provider
+        where = self._settings.host_and_port(provider.endpoint)
+        return CallInfo(next_id(), provider.name, provider.model_for(role), provider.kind, role, texts, *where)
 
     def _checked_chunk(self, texts: list[str], role: Role) -> Chunk[V]:
         """All texts of a call; a stream checks each as it is read."""

@@ -111,26 +111,7 @@ class CallEnded(NamedTuple):
 
 Event: TypeAlias = CallStarted | RequestSent | Retrying | Paused | CallEnded
 Listener: TypeAlias = Callable[[Event], None]
+Notify: TypeAlias = Callable[..., None]  # called with a class of event, and its fields after `call`
 
 logger: Final = logging.getLogger("sparse_embed")
 next_id: Final = count(1).__next__
-
-
-class Observer:
-    """Hands the events of one call to its listeners.
-
-    Listeners run in the thread or task where the event occurs. If one raises, that is logged and the call goes on: what
-    the provider answers has been paid for.
-    """
-
-    def __init__(self, call: CallInfo, listeners: list[Listener]) -> None:
-        self.call = call
-        self._listeners = listeners
-
-    def notify(self, event: Event) -> None:
-        """Call every listener."""
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except Exception:
-                logger.exception("a listener for %s failed and is ignored", type(event).__name__)

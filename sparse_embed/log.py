@@ -8,15 +8,24 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sparse_embed.events import CallEnded, CallInfo, Event, Paused, RequestSent, Retrying, logger
+from sparse_embed.events import CallEnded, CallInfo, CallStarted, Event, Paused, RequestSent, Retrying, logger
 
 logger.addHandler(logging.NullHandler())
 
 LONG_WAIT: Final = 1.0  # seconds
+HIGHEST_LEVEL: Final[dict[type[Event], int]] = {
+    CallStarted: logging.NOTSET,
+    RequestSent: logging.DEBUG,
+    Retrying: logging.WARNING,
+    Paused: logging.WARNING,
+    CallEnded: logging.INFO,
+}
 
 
 def log_event(event: Event) -> None:
     """Write a record, if the event's level is enabled."""
+    if not logger.isEnabledFor(HIGHEST_LEVEL[type(event)]):
+        return
     match event:
         case RequestSent(call, texts, attempt):
             _log(logging.DEBUG, call, event, "%s: request with %d texts, attempt %d", texts, attempt)

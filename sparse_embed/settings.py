@@ -171,12 +171,7 @@ class _Url(NamedTuple):
     host: str
     port: int
     plain: bool  # http
-
-    @property
-    def origin(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        usual = self.port == (80 if self.plain else 443)
-        return f"http{'' if self.plain else 's'}://{host}{'' if usual else f':{self.port}'}"
+    origin: str
 
 
 @lru_cache(maxsize=64)
@@ -202,7 +197,7 @@ def _check_url(url: str, allow_insecure_http: bool, source: str = "base_url") ->
         raise ConfigurationError(
             f"{source} http://{host} would send the key in the clear: use https, or pass allow_insecure_http=True"
         )
-    return _Url(url.rstrip("/"), host, port, parts.scheme == "http")
+    return _Url(url.rstrip("/"), host, port, parts.scheme == "http", f"{parts.scheme}://{parts.netloc}")
 
 
 def _is_host(host: str) -> bool:

@@ -117,7 +117,9 @@ def test_a_listener_that_fails_is_logged_and_costs_no_vector(use: Way, caplog: p
 
 
 def records(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == level]
+    return [
+        record.getMessage() for record in caplog.records if (record.name, record.levelno) == ("sparse_embed", level)
+    ]
 
 
 @both_ways

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from sparse_embed.cache import CacheKey
 from sparse_embed.errors import SparseEmbedError
-from sparse_embed.events import CallEnded, CallStarted, Event, Observer
+from sparse_embed.events import CallEnded, CallStarted, Notify
 from sparse_embed.locks import ForkSafeLock
 from sparse_embed.providers.base import Answer, Provider
 from sparse_embed.settings import Role
@@ -32,35 +32,38 @@ class Meter:
     """
 
     def __init__(self, encoder: "Meter | None" = None) -> None:
-        self._usage = Usage()
+        self._counts = [0] * len(Usage.__slots__)
         self._encoder = encoder
-        self._lock = ForkSafeLock()
+        self._lock: ForkSafeLock = ForkSafeLock() if encoder is None else encoder._lock
         self.engine: str | None = None
 
-    def add(self, *, total_tokens: int = 0, requests: int = 0, retries: int = 0, texts: int = 0, hits: int = 0) -> None:
+    def add(
+        self,
+        *,
+        total_tokens: int = 0,
+        requests: int = 0,
+        retries: int = 0,
+        texts: int = 0,
+        hits: int = 0,
+        engine: str | None = None,
+    ) -> None:
         """Add to the counts."""
         with self._lock:
-            was = self._usage
-            self._usage = Usage(
-                was.total_tokens + total_tokens,
-                was.requests + requests,
-                was.retries + retries,
-                was.texts + texts,
-                was.cache_hits + hits,
-            )
-        if self._encoder is not None:
-            self._encoder.add(total_tokens=total_tokens, requests=requests, retries=retries, texts=texts, hits=hits)
-
-    def note_engine(self, engine: str) -> None:
-        """Keep the name of the engine that answered."""
-        self.engine = engine
-        if self._encoder is not None:
-            self._encoder.note_engine(engine)
+            for meter in (self, self._encoder):
+                if meter is not None:
+                    counts = meter._counts
+                    counts[0] += total_tokens
+                    counts[1] += requests
+                    counts[2] += retries
+                    counts[3] += texts
+                    counts[4] += hits
+                    meter.engine = engine or meter.engine
 
     @property
     def usage(self) -> Usage:
         """The counts now."""
-        return self._usage
+        with self._lock:
+            return Usage(*self._counts)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,7 +72,8 @@ class Call(Generic[V]):
 
     Attributes:
         cache_key: None without a cache.
-        observer: None if nobody listens.
+        warn: Reports a retry or a pause.
+        notify: Reports any other event, None if nobody listens.
         progressed: When the call last received a vector.
         dimension: Length of the dense vectors received.
     """
@@ -82,16 +86,12 @@ class Call(Generic[V]):
     pace: Pace
     meter: Meter
     cache_key: CacheKey | None = None
-    observer: Observer | None = None
+    warn: Notify = field(default=lambda *event: None)
+    notify: Notify | None = None
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
     progressed: float = float("-inf")
     dimension: int | None = None
-
-    def notify(self, kind: Callable[..., Event], *fields: object) -> None:
-        """Report an event to the listeners, if there are any."""
-        if self.observer is not None:
-            self.observer.notify(kind(self.observer.call, *fields))
 
 
 @dataclass(slots=True)
@@ -136,7 +136,8 @@ def track(call: Call[V], chunks: Iterable[Chunk[V]]) -> Iterator[None]:
     """
     started = call.clock()
     failed: BaseException | None = None
-    call.notify(CallStarted)
+    if call.notify is not None:
+        call.notify(CallStarted)
     try:
         yield
     except GeneratorExit:  # the consumer of a stream has seen enough
@@ -148,6 +149,7 @@ def track(call: Call[V], chunks: Iterable[Chunk[V]]) -> Iterator[None]:
                 error.partial |= chunk.partial()
         raise
     finally:
-        name = None if failed is None else type(failed).__name__
-        status = getattr(failed, "status", None)
-        call.notify(CallEnded, call.meter.usage, call.clock() - started, name, status, call.dimension)
+        if call.notify is not None:
+            name = None if failed is None else type(failed).__name__
+            status = getattr(failed, "status", None)
+            call.notify(CallEnded, call.meter.usage, call.clock() - started, name, status, call.dimension)

@@ -148,7 +148,8 @@ def embed(chunk: Chunk[V], batch: Batch) -> Flow[Batch]:
         if left <= 0:
             raise error or error_for_pause(call.provider, batch, 0.0)
         start = call.clock()
-        call.notify(RequestSent, len(batch.texts), sent + 1)
+        if call.notify is not None:
+            call.notify(RequestSent, len(batch.texts), sent + 1)
         outcome = yield Send(request, left if call.timeout is None else min(call.timeout, left))
         assert isinstance(outcome, Reply | Fault)  # noqa: S101  # what a driver answers to Send
         call.meter.add(requests=1, retries=int(sent > 0))
@@ -170,20 +171,24 @@ def embed(chunk: Chunk[V], batch: Batch) -> Flow[Batch]:
         limited = isinstance(error, RateLimitError)
         if call.retry.counts_rate_limits or not limited:
             failures += 1
-        if error.retry_after:
-            wait = error.retry_after * (1 + UPWARD_JITTER * call.random())
-        elif limited and sent == 1 and call.pace.gap():
-            wait = call.pace.gap()
-        else:
-            wait = backoff(sent, call.random())
+        wait = _choose_wait(call, error, sent)
         # A refusal holds for every other call too, whatever becomes of this one.
         if limited and retries_allowed and call.pace.refused(now, start, wait):
-            call.notify(Paused, wait)
+            call.warn(Paused, wait)
         if failures > min(call.retry.max_retries, retries_allowed) or not retries_allowed or wait >= deadline.left():
             raise error
-        call.notify(Retrying, type(error).__name__, error.status, sent, wait)
+        call.warn(Retrying, type(error).__name__, error.status, sent, wait)
         if not limited:
             yield deadline.pause(wait)
+
+
+def _choose_wait(call: Call[V], error: SparseEmbedError, sent: int) -> float:
+    """Seconds until the next attempt: what the provider asked for, else the learned pace, else a backoff."""
+    if error.retry_after:
+        return error.retry_after * (1 + UPWARD_JITTER * call.random())
+    if isinstance(error, RateLimitError) and sent == 1 and (gap := call.pace.gap()):
+        return gap
+    return backoff(sent, call.random())
 
 
 def _receive(chunk: Chunk[V], batch: Batch, answer: Answer[V], now: float) -> Flow[None]:
@@ -193,9 +198,7 @@ def _receive(chunk: Chunk[V], batch: Batch, answer: Answer[V], now: float) -> Fl
     call.progressed = now
     call.dimension = answer.dimension
     call.pace.succeeded(now)
-    call.meter.add(total_tokens=answer.total_tokens, texts=len(batch.texts))
-    if answer.engine is not None:
-        call.meter.note_engine(answer.engine)
+    call.meter.add(total_tokens=answer.total_tokens, texts=len(batch.texts), engine=answer.engine)
     if call.cache_key is not None:  # on arrival: a vector that was paid for survives whatever comes next
         yield Remember(call.cache_key, received)
 
