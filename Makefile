@@ -80,8 +80,8 @@ langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its p
 	$(BIN)/uv pip install --quiet --python .venv-langgraph/bin/python -e '.[langchain,server]' 'langgraph-cli[inmem]>=0.4' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_LANGGRAPH=1 .venv-langgraph/bin/python -m pytest tests/langgraph
 
-reliability: .venv/.dev ## Count what faults, forks, threads and cancellations break; the full run: make reliability QUICK=
-	$(BIN)/python -m benchmarks.reliability $(QUICK)
+reliability: .venv/.dev ## Count what survives faults, forks, threads and cancellations, in a short form; the full run: make reliability QUICK=
+	$(BIN)/python -m tests.reliability $(QUICK)
 
 QUICK ?= --quick
 
