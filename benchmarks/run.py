@@ -367,7 +367,6 @@ def machine() -> dict[str, str]:
         model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "?")
     packages = ("httpx", "httpcore", "pydantic", "orjson", "langchain-core", "llama-index-core")
     return {
-        "measured": datetime.now(UTC).date().isoformat(),
         "processor": f"{os.cpu_count()} of {model}",
         "system": platform.platform(),
         "Python": platform.python_version(),
@@ -397,7 +396,8 @@ def write(results: dict[str, Any]) -> None:
     (RESULTS / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     command = [python("plot"), "-m", "benchmarks.plot", str(RESULTS / "results.json"), str(RESULTS / "results.png")]
     subprocess.run(command, cwd=ROOT, check=True)
-    facts = [f"- {name}: {fact}" for name, fact in results["machine"].items()]
+    days = sorted({section["measured"] for section in results["sections"].values()})
+    facts = [f"- measured: {' and '.join(days)}", *(f"- {name}: {fact}" for name, fact in results["machine"].items())]
     rows = [row for section in results["sections"].values() for row in section["rows"]]
     page = RESULTS / "README.md"
     start, _, rest = page.read_text().partition("<!-- generated -->\n")
@@ -412,14 +412,17 @@ def main() -> None:
     given = parser.parse_args()
     results = json.loads((RESULTS / "results.json").read_text())
     results["machine"] = machine()
+    today = datetime.now(UTC).date().isoformat()
     for name in given.only:
         console.print(f"\n[bold]{name}[/bold]: {SECTIONS[name].__doc__}")
         rows, raw = SECTIONS[name](QUICK if given.quick else Size())
         for row in rows:
             mark = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[row.met]
-            console.print(f"{row.figure}, {row.case}: [bold]{row.value:.3g}[/] {mark} {row.detail}")
+            figure = ", ".join(filter(None, (row.figure, row.case)))
+            console.print(f"{figure}: [bold]{row.value:.3g}[/] {mark} {row.detail}")
         if not given.quick:
-            results["sections"][name] = {"rows": [asdict(row) | {"met": row.met} for row in rows], "raw": raw}
+            shown = [asdict(row) | {"met": row.met} for row in rows]
+            results["sections"][name] = {"measured": today, "rows": shown, "raw": raw}
             write(results)
 
 
