@@ -65,7 +65,7 @@ wheel: .venv/.dev ## Build; collect the sdist's tests; run the core's tests agai
 	$(BIN)/uv build --quiet
 	mkdir dist/sdist && tar -xzf dist/*.tar.gz -C dist/sdist --strip-components=1
 	cd dist/sdist && ../../$(PYTEST) --collect-only -qq
-	rm -r $(CODE:%=dist/sdist/%)  # from here on, only the installed wheel can be imported
+	rm -r $(CODE:%=dist/sdist/%)
 	$(PYTHON) -m venv .venv-wheel
 	$(BIN)/uv pip install --quiet --python .venv-wheel/bin/python "$$(ls dist/*.whl)"
 	cd dist/sdist && ../../.venv-wheel/bin/python -W error -c "import sparse_embed; print(sparse_embed.__file__)"
