@@ -32,7 +32,8 @@ def main(source: str, target: str) -> None:
     beyond = [
         row["value"] / row["target"] if row["target"] > 0 else -row["target"] / max(row["value"], 0.001) for row in rows
     ]
-    right.barh([row["figure"] for row in rows], beyond, color=["#2ca02c" if row["met"] else "#d62728" for row in rows])
+    labels = [", ".join(filter(None, (row["figure"], row["case"]))) for row in rows]
+    right.barh(labels, beyond, color=["#2ca02c" if row["met"] else "#d62728" for row in rows])
     right.axvline(1, color="black", linewidth=1)
     right.set_xscale("log")
     right.set_title("Relative to the target (right of the line: met)")

@@ -58,7 +58,7 @@ COUNTS = ROOT / "docs" / "reliability.json"
 class Size:
     """How much is tried."""
 
-    texts: int = 240  # per call with passing faults, four per request
+    texts: int = 240  # per call with transient faults, four per request
     stalled: int = 48  # the same, when the fault is a stall
     calls: int = 200  # per thread and per task, of 32 each
     forks: int = 200
