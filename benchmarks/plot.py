@@ -30,7 +30,7 @@ def main(source: str, target: str) -> None:
     ]
     # Above 1 when the target is met, for targets in either direction.
     beyond = [
-        row["value"] / row["target"] if row["target"] > 0 else -row["target"] / max(row["value"], 0.001) for row in rows
+        row["value"] / row["target"] if row["target"] > 0 else -row["target"] / max(row["value"], 1e-5) for row in rows
     ]
     labels = [", ".join(filter(None, (row["figure"], row["case"]))) for row in rows]
     right.barh(labels, beyond, color=["#2ca02c" if row["met"] else "#d62728" for row in rows])
