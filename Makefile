@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # Tests of the core that need no framework and no store.
 CORE := completeness concurrency decoders faults hashing lifecycle pace parity proxies retry server settings streaming wrong_answers
 # Tests for every save: the fast ones of the core, and one file for each framework.
-FAST := completeness config_files decoders explain faults hashing index proxies retry secrets server settings streaming vectors wrong_answers
+FAST := completeness config_files explain faults proxies retry secrets server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
 .PHONY: help setup format lint types quick test cov demo bench docs wheel lowest pinecone10 milvus langgraph reliability clean
