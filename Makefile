@@ -4,9 +4,13 @@ BIN := .venv/bin
 UV_PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python
 CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
+# Tests of the core that need no framework and no store.
+CORE := completeness concurrency decoders faults hashing lifecycle pace parity proxies retry server settings streaming wrong_answers
+# Tests for every save: the fast ones of the core, and one file for each framework.
+FAST := completeness config_files explain faults proxies retry secrets server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 milvus langgraph reliability clean
+.PHONY: help setup format lint types quick test cov demo bench docs wheel lowest pinecone10 milvus langgraph reliability clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +42,9 @@ types: .venv/.dev ## mypy (strict) over the code, mypy and pyright over uses of 
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+quick: lint ## For every save, under 40 s: lint, the fast tests of the core, and the classes of both frameworks
+	$(PYTEST) -q -n 2 --hypothesis-profile=quick $(FAST:%=tests/test_%.py) tests/langchain/test_classes.py tests/llama_index/test_embeddings.py
+
 test: .venv/.dev ## All tests that need no environment of their own
 	$(PYTEST) -n 2
 
@@ -53,12 +60,17 @@ docs: .venv/.dev ## Run every snippet of README.md and docs/
 bench: .venv/.dev ## Measure against peers; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.run
 
-wheel: .venv/.dev ## Build the wheel and run the core's tests against it, not against the checkout
+wheel: .venv/.dev ## Build; collect the sdist's tests; run the core's tests against the installed wheel, without a framework
 	rm -rf dist .venv-wheel
 	$(BIN)/uv build --quiet
+	mkdir dist/sdist && tar -xzf dist/*.tar.gz -C dist/sdist --strip-components=1
+	cd dist/sdist && ../../$(PYTEST) --collect-only -qq
+	rm -r $(CODE:%=dist/sdist/%)
 	$(PYTHON) -m venv .venv-wheel
 	$(BIN)/uv pip install --quiet --python .venv-wheel/bin/python "$$(ls dist/*.whl)"
-	cd dist && ../.venv-wheel/bin/python -W error -c "import sparse_embed, sys; assert not {'langchain_core', 'llama_index', 'numpy'} & sys.modules.keys(); print(sparse_embed.__file__)"
+	cd dist/sdist && ../../.venv-wheel/bin/python -W error -c "import sparse_embed; print(sparse_embed.__file__)"
+	$(BIN)/uv pip install --quiet --python .venv-wheel/bin/python "$$(ls dist/*.whl)[server]" pytest pytest-asyncio hypothesis cloudpickle
+	cd dist/sdist && ../../.venv-wheel/bin/python -m pytest $(CORE:%=tests/test_%.py)
 
 lowest: $(BIN)/uv ## Tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest
@@ -80,8 +92,8 @@ langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its p
 	$(BIN)/uv pip install --quiet --python .venv-langgraph/bin/python -e '.[langchain,server]' 'langgraph-cli[inmem]>=0.4' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_LANGGRAPH=1 .venv-langgraph/bin/python -m pytest tests/langgraph
 
-reliability: .venv/.dev ## Count what faults, forks, threads and cancellations break; the full run: make reliability QUICK=
-	$(BIN)/python -m benchmarks.reliability $(QUICK)
+reliability: .venv/.dev ## Count what survives faults, forks, threads and cancellations, in a short form; the full run: make reliability QUICK=
+	$(BIN)/python -m tests.reliability $(QUICK)
 
 QUICK ?= --quick
 
