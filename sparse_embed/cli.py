@@ -68,9 +68,9 @@ def serve(
 ) -> None:
     """Run a local provider that speaks the wire formats of Chroma Cloud Embed and of Pinecone Inference.
 
-    It accepts every key that is not empty. If the variable SPARSE_EMBED_SERVER_KEY is set, it accepts only that key. The
-    variable is required to listen on more than loopback. (There is no option for the key, because other users of the
-    machine could read it in the process list.)
+    It accepts every key that is not empty. If the variable SPARSE_EMBED_SERVER_KEY is set, it accepts only that key; to
+    listen on more than loopback, it must be set. (There is no option for the key, because other users of the machine
+    could read it in the process list.)
     """
     try:
         socket.getaddrinfo(host, port)

@@ -32,10 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("snippets")
 
 
-@pytest.fixture(autouse=True)
-def stores(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stores that snippets reach by an address."""
+@pytest.fixture(scope="module", autouse=True)
+def stores(postgres: str) -> Iterator[None]:
+    """The stores that snippets reach by an address; like the folder, one of each for all snippets."""
     with ExitStack() as stack:
+        monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
         monkeypatch.setenv("DATABASE_URL", postgres)
         monkeypatch.setenv("PINECONE_INDEX_HOST", stack.enter_context(pinecone_index_stub(dimension=1024)).url)
         monkeypatch.setenv("PINECONE_SPARSE_INDEX_HOST", stack.enter_context(pinecone_index_stub()).url)
@@ -44,7 +45,7 @@ def stores(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-# True, and no matter here: llama-index-vector-stores-qdrant 0.10 asks for an index that the local mode does not need.
+# Harmless: llama-index-vector-stores-qdrant 0.10 asks for an index that the local mode does not need.
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 @pytest.mark.filterwarnings("ignore:The function `loads` is in beta:DeprecationWarning")  # langchain-core 1.7 says so
 @pytest.mark.parametrize(("code", "printed"), snippets("python"))

@@ -7,6 +7,7 @@ import pytest
 from sparse_embed.server import local_provider
 from tests.snippets import run, snippets
 
+
 # Milvus Lite 2.5 knows the older form of rankers alone, of which langchain-milvus 0.3.3 warns.
 @pytest.mark.filterwarnings("ignore:The 'ranker_type' and 'ranker_params' parameters are deprecated:DeprecationWarning")
 @pytest.mark.parametrize(("code", "printed"), snippets("python milvus"))

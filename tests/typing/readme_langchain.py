@@ -1,5 +1,7 @@
 """The LangChain snippet of README.md, unchanged, for type checkers. Never executed."""
-# ruff: noqa: I001  sorted as in a reader's project, where these packages are third-party
+# ruff: noqa: I001, T201  sorted as in a reader's project, where these packages are third-party; and it prints
+# pyright: standard
+# (langchain-qdrant 1.1 declares a bare `dict`, which pyright's strict mode reports wherever `from_texts` is called.)
 
 from langchain_qdrant import QdrantVectorStore, RetrievalMode
 from langchain_sparse_embed import ChromaCloudEmbeddings, ChromaCloudSparseEmbeddings
