@@ -11,8 +11,4 @@ collect_ignore_glob = [] if "SPARSE_EMBED_MILVUS" in os.environ else ["test_*.py
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for warning in (
-        "ignore:pkg_resources is deprecated:UserWarning",  # milvus-lite 2.5.1 imports it
-        "ignore:`\\w+` is an ORM-style PyMilvus API:FutureWarning",  # pymilvus 2.6.17 of langchain-milvus 0.3.3
-    ):
-        config.addinivalue_line("filterwarnings", warning)
+    config.addinivalue_line("filterwarnings", "ignore:pkg_resources is deprecated:UserWarning")  # milvus-lite 2.5.1
