@@ -82,9 +82,9 @@ pinecone10: $(BIN)/uv ## The pinecone SDK 10 against the local provider (its own
 	$(BIN)/uv pip install --quiet --python .venv-pinecone10/bin/python -e '.[server]' 'pinecone[asyncio]>=10,<11' pytest pytest-asyncio hypothesis
 	.venv-pinecone10/bin/python -m pytest tests/official
 
-milvus: $(BIN)/uv ## Both frameworks in a real Milvus Lite (its own environment: current adapters cannot share one)
+milvus: $(BIN)/uv ## Both frameworks in a real Milvus Lite (the extra `milvus` needs an older setuptools: its own environment)
 	$(PYTHON) -m venv .venv-milvus
-	$(BIN)/uv pip install --quiet --python .venv-milvus/bin/python -e '.[langchain,llama-index,server]' milvus-lite==2.5.1 pymilvus==2.6.9 langchain-milvus==0.3.3 llama-index-vector-stores-milvus==1.2.0 'setuptools<81' pytest pytest-asyncio hypothesis
+	$(BIN)/uv pip install --quiet --python .venv-milvus/bin/python -e '.[milvus,server]' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_MILVUS=1 .venv-milvus/bin/python -m pytest tests/milvus
 
 langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its pins need an environment of their own)

@@ -19,6 +19,8 @@ from sparse_embed.errors import (
 )
 from sparse_embed.vectors import SparseVector, Usage
 
+__version__ = "0.1.0"  # pyproject.toml reads it here
+
 __all__ = [
     "APIConnectionError",
     "APIStatusError",

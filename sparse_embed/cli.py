@@ -4,8 +4,11 @@ Decides options and what is printed. Leaves the work to the modules it calls.
 """
 
 import os
+import socket
 from enum import StrEnum
 from typing import Annotated
+
+from sparse_embed import __version__
 
 try:
     import typer
@@ -14,18 +17,21 @@ try:
     from sparse_embed.server.run import is_loopback, listen, url_of
     from sparse_embed.server.run import serve as run_server
 except ModuleNotFoundError as missing:
-    # The console script imports this module by itself: the one place where a sentence can replace its traceback.
+    # The console script imports this module directly: only here can a sentence replace its traceback.
     if (missing.name or "").partition(".")[0] == "sparse_embed":
         raise
     raise SystemExit(f"sparse-embed: {missing.name} is not installed: pip install 'sparse-embed[cli]'") from None
 
 KEY_VARIABLE = "SPARSE_EMBED_SERVER_KEY"
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+# Without markup: rich would take the brackets of an extra, [all], for a style and hide them.
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
+)
 
 
 class LogLevel(StrEnum):
-    """How much the server writes to stderr; info is a line for each request."""
+    """How much the server writes to stderr; info is one line per request."""
 
     critical = "critical"
     error = "error"
@@ -34,8 +40,19 @@ class LogLevel(StrEnum):
     debug = "debug"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sparse-embed {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Sparse and dense embeddings from Chroma Cloud, Pinecone Inference, or this machine."""
 
 
@@ -49,14 +66,19 @@ def serve(
     ] = False,
     log_level: Annotated[LogLevel, typer.Option(help="How much to write to stderr.")] = LogLevel.warning,
 ) -> None:
-    """Run a local provider that speaks the wire of Chroma Cloud Embed and of Pinecone Inference.
+    """Run a local provider that speaks the wire formats of Chroma Cloud Embed and of Pinecone Inference.
 
-    It accepts every key that is not empty, or only the one in the variable SPARSE_EMBED_SERVER_KEY, which is needed to
-    listen on more than loopback. (A key is no option: others on the machine could read it in the process list.)
+    It accepts every key that is not empty. If the variable SPARSE_EMBED_SERVER_KEY is set, it accepts only that key; to
+    listen on more than loopback, it must be set. (There is no option for the key, because other users of the machine
+    could read it in the process list.)
     """
+    try:
+        socket.getaddrinfo(host, port)
+    except (socket.gaierror, UnicodeError):  # a name that IDNA does not allow is a UnicodeError
+        raise typer.BadParameter(f"this machine knows no host {host!r}", param_hint="--host") from None
     api_key = os.environ.get(KEY_VARIABLE, "").strip() or None
     if api_key is None and not is_loopback(host):
-        typer.echo(f"{host} can be reached from other machines: set {KEY_VARIABLE} first.", err=True)
+        typer.echo(f"Other machines can reach host {host!r}: set {KEY_VARIABLE} first.", err=True)
         raise typer.Exit(2)
     try:
         listener = listen(host, port)

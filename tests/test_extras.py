@@ -28,3 +28,10 @@ sys.meta_path.insert(0, Missing())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert said in done.stderr.splitlines()[-1]
+
+
+def test_the_command_installs_an_extra_though_the_package_is_on_no_index():
+    """pip takes the package that is installed, and looks only for what the extra adds (here: nothing)."""
+    command = [sys.executable, "-m", "pip", "install", "--no-index", "--dry-run", "sparse-embed[all]"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
