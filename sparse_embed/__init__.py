@@ -17,6 +17,7 @@ from sparse_embed.errors import (
     SparseEmbedError,
     UnsupportedModelError,
 )
+from sparse_embed.explanation import explain
 from sparse_embed.vectors import SparseVector, Usage
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "SparseVector",
     "UnsupportedModelError",
     "Usage",
+    "explain",
 ]

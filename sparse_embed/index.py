@@ -16,6 +16,7 @@ from uuid import uuid4
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.extras import requires
 from sparse_embed.locks import ForkSafeLock
+from sparse_embed.options import check_count
 from sparse_embed.vectors import SparseVector
 
 with requires("numpy", "retrievers"):
@@ -39,6 +40,38 @@ UNREADABLE: Final = (
 )
 SORT_AT: Final = 2**20  # postings: what is added waits unsorted up to this (8 MB), so that single additions are cheap
 _NONE: Final = np.empty(0, np.intp)
+
+
+# The field of every document's metadata by which a file shows whose `SparseRetriever` saved it.
+WRITERS: Final = {"LangChain": "page_content", "LlamaIndex": "_node_content"}
+
+
+class Origin(NamedTuple):
+    """What made the vectors of an index.
+
+    Attributes:
+        provider: ``"chroma"`` or ``"pinecone"``; None for an encoder that does not say.
+        model: The model's id.
+        engine: What computed the vectors where a local provider did, and said so; None for the real providers.
+    """
+
+    provider: str | None
+    model: str
+    engine: str | None = None
+
+    @classmethod
+    def of(cls, encoder: Any) -> Self:  # noqa: ANN401  # of the core, of a framework, or of another package
+        """What an encoder says of itself; the engine is known after its first answer."""
+        model = getattr(encoder, "model", None) or getattr(encoder, "model_name", None)
+        return cls(getattr(encoder, "provider", None), str(model), getattr(encoder, "engine", None))
+
+    def agrees(self, other: "Origin") -> bool:
+        """Whether both make the same vectors, as far as both say."""
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True) if None not in (mine, theirs))
+
+    def __str__(self) -> str:
+        made_by = f" of {self.provider}" if self.provider else ""
+        return f"{self.model}{made_by}{f', computed by {self.engine}' if self.engine else ''}"
 
 
 class Hit(NamedTuple):
@@ -71,9 +104,13 @@ class InvertedIndex:
     Args:
         idf: Multiply the query's weights by ln(1 + (N - df + 0.5) / (df + 0.5)), where N is the number of documents and
             df how many of them have the term: Qdrant's formula, for models whose vectors leave IDF to the store (BM25).
+
+    Attributes:
+        origin: What made the vectors, if it is known. Set by the retrievers, and saved with the index.
     """
 
     def __init__(self, *, idf: bool = False) -> None:
+        self.origin: Origin | None = None
         self._idf = idf
         self._lock = ForkSafeLock()
         self._row_of: dict[str, int] = {}  # documents that are not deleted
@@ -89,6 +126,10 @@ class InvertedIndex:
     def idf(self) -> bool:
         """Whether the query's weights are multiplied by IDF."""
         return self._idf
+
+    def __repr__(self) -> str:
+        model = "" if self.origin is None else f", model={self.origin.model!r}"
+        return f"{type(self).__name__}({len(self)} documents, idf={self._idf}{model})"
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -113,7 +154,7 @@ class InvertedIndex:
         Raises:
             ConfigurationError: Unequal lengths, an id that is no str, a weight beyond float32. Nothing was added.
         """
-        ids, vectors = _ids(ids), list(vectors)
+        ids, vectors = _list_ids(ids), list(vectors)
         described = [{} for _ in ids] if metadata is None else list(metadata)
         if not len(ids) == len(vectors) == len(described):
             raise ConfigurationError(f"{len(ids)} ids, {len(vectors)} vectors and {len(described)} metadata")
@@ -139,12 +180,12 @@ class InvertedIndex:
                 self._stale = True
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Delete documents; ids that are not there are passed over.
+        """Delete documents; unknown ids are ignored.
 
         Returns:
             How many were deleted.
         """
-        ids = _ids(ids)
+        ids = _list_ids(ids)
         with self._lock:
             rows = [self._row_of.pop(key) for key in dict.fromkeys(ids) if key in self._row_of]
             self._dead += rows
@@ -175,8 +216,7 @@ class InvertedIndex:
         """
         if not isinstance(query, SparseVector):
             raise ConfigurationError(f"query is {type(query).__name__}, not SparseVector: embed it first")
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ConfigurationError(f"k must be a whole number of at least 1, not {k!r}")
+        check_count("k", k)
         snapshot = self._current()
         rows, scores, shares = snapshot.scores(query, idf=self._idf)
         if filter is None and k < len(rows):  # leave out what cannot be among the first k; the rows stay in order
@@ -198,7 +238,8 @@ class InvertedIndex:
         snapshot = self._current()
         alive = np.ones(snapshot.rows, np.bool_) if snapshot.alive is None else snapshot.alive
         ids, metadata = list(compress(snapshot.ids, alive)), compress(snapshot.metadata, alive)
-        about = json.dumps({"form": FORMAT_VERSION, "idf": self._idf, "ids": ids})
+        origin = None if self.origin is None else self.origin._asdict()
+        about = json.dumps({"form": FORMAT_VERSION, "idf": self._idf, "ids": ids, "origin": origin})
         fields = ",".join(map(_json, ids, metadata))
         texts = {"about": about, "metadata": f"[{fields}]"}
         arrays = _merged(snapshot.runs, alive)._asdict()
@@ -229,12 +270,37 @@ class InvertedIndex:
                 raise ConfigurationError(f"{os.fspath(path)} is damaged, or not an index written by save") from error
 
     @classmethod
+    def load_for(cls, framework: str, path: str | os.PathLike[str], *, expected: Origin | None) -> Self:
+        """Read what the `SparseRetriever` of a framework saved.
+
+        Args:
+            framework: A key of `WRITERS`.
+            path: The file.
+            expected: What will embed the queries; None: any model. A file without an origin is not checked.
+
+        Raises:
+            ConfigurationError: The file is damaged, was saved by something else, or holds vectors of another model.
+        """
+        index = cls.load(path)
+        writers = [name for name, field in WRITERS.items() if all(field in fields for fields in index._metadata)]
+        if framework not in writers:
+            writer = f"{writers[0]}'s SparseRetriever" if writers else "something else"
+            raise ConfigurationError(f"{os.fspath(path)} was saved by {writer}, not by {framework}'s SparseRetriever")
+        if index.origin and expected and not index.origin.agrees(expected):
+            raise ConfigurationError(
+                f"{os.fspath(path)} holds vectors of {index.origin}, and queries would be embedded with {expected}: "
+                "give the same model, embed the documents again, or pass check_model=False"
+            )
+        return index
+
+    @classmethod
     def _read(cls, file: BinaryIO) -> Self:
         arrays = np.load(file, allow_pickle=False)
         run = _Run(*(arrays[name] for name in _Run._fields))
         about, metadata = (json.loads(arrays[name].tobytes()) for name in ("about", "metadata"))
         index = cls(idf=bool(about["idf"]))
-        index._ids, index._metadata = _ids(about["ids"]), metadata
+        index.origin = Origin(**about["origin"]) if about.get("origin") else None  # older files have none
+        index._ids, index._metadata = _list_ids(about["ids"]), metadata
         index._row_of = {key: row for row, key in enumerate(index._ids)}
         if (
             about["form"] != FORMAT_VERSION
@@ -439,7 +505,7 @@ def _runs(run: _Run) -> tuple[_Run, ...]:
     return (run,) if len(run.rows) else ()
 
 
-def _ids(ids: Iterable[str]) -> list[str]:
+def _list_ids(ids: Iterable[str]) -> list[str]:
     if isinstance(ids, str):
         raise ConfigurationError("a list of ids is needed, not one str: for one id pass [id]")
     ids = list(ids)

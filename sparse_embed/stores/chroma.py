@@ -165,7 +165,7 @@ def open_collection(
             raise
     if refused:
         raise ConfigurationError(
-            "sparse indexes exist in Chroma Cloud only, and this is a Chroma of your own: open it with "
+            "sparse indexes exist in Chroma Cloud only, and this is a self-hosted Chroma: open it with "
             "chromadb.CloudClient, keep the vectors in a store that has sparse search here (Qdrant, Milvus), or in "
             "this process with SparseRetriever"
         )

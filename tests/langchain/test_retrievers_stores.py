@@ -16,7 +16,7 @@ from langchain_sparse_embed import ChromaCloudEmbeddings, ChromaCloudSparseEmbed
 from langchain_sparse_embed.retrievers import ChromaHybridRetriever, PineconeHybridRetriever, SparseRetriever
 from sparse_embed import ConfigurationError
 from sparse_embed.convert import to_chroma
-from sparse_embed.stores.chroma_search import clear_refusal
+from sparse_embed.stores.chroma_search import explain_refusal
 from tests.stubs.chroma_cloud import chroma_cloud_stub
 from tests.stubs.pinecone_index import pinecone_index_stub
 
@@ -196,9 +196,9 @@ class TestChromaHybridRetriever:
 
     def test_the_refusal_of_a_chroma_server_says_what_is_missing(self):
         said = "Error executing plan: Not implemented: Search operation is not implemented for local executor"
-        with pytest.raises(ConfigurationError, match="Chroma Cloud only"), clear_refusal():
+        with pytest.raises(ConfigurationError, match="Chroma Cloud only"), explain_refusal():
             raise ChromaError(said)  # the words of `chroma run` 1.5.9
-        with pytest.raises(ChromaError, match="another"), clear_refusal():
+        with pytest.raises(ChromaError, match="another"), explain_refusal():
             raise ChromaError("another")
 
     @pytest.mark.parametrize(
