@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation
@@ -30,6 +30,13 @@ else:
     Key = SecretStr
 
 
+KEY: Final = (
+    "The key; else the provider's environment variable. A key that equals the variable's value counts as the variable's: "
+    "it is sent only to the provider's own host, to the host that its URL variable names, and to loopback, and is in no "
+    "pickle."
+)
+
+
 class Delegating(Serializable):
     """Frozen settings with an encoder built from them."""
 
@@ -45,9 +52,7 @@ class Delegating(Serializable):
         default=None,
         exclude=True,
         repr=False,
-        description="The key; else the provider's variable. One that equals the variable's value counts as the "
-        "variable's: it is sent to the provider's own host, to the host that its URL variable "
-        "names, and to loopback, and is in no pickle.",
+        description=KEY,
     )
     base_url: str | None = Field(
         default=None, description="Another address, such as a gateway's or a local provider's."
@@ -204,7 +209,9 @@ class ChromaSettings(Delegating):
 
     _provider = Chroma
 
-    api_key: Key | None = Field(default_factory=_key_in(Chroma.endpoint.key_variable), exclude=True, repr=False)
+    api_key: Key | None = Field(
+        default_factory=_key_in(Chroma.endpoint.key_variable), exclude=True, repr=False, description=KEY
+    )
     task: str | None = Field(
         default=None, description="Task name, sent with a target that follows the role. Excludes both instructions."
     )
@@ -223,7 +230,9 @@ class PineconeSettings(Delegating):
 
     _provider = Pinecone
 
-    api_key: Key | None = Field(default_factory=_key_in(Pinecone.endpoint.key_variable), exclude=True, repr=False)
+    api_key: Key | None = Field(
+        default_factory=_key_in(Pinecone.endpoint.key_variable), exclude=True, repr=False, description=KEY
+    )
     truncate: str = Field(
         default="END",
         description='What happens to a text over the model\'s limit: ``"END"`` cuts it, ``"NONE"`` refuses it, '

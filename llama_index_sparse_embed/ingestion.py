@@ -65,7 +65,7 @@ class SparsePrefetch(TransformComponent):
         """Embed what is not in the cache yet.
 
         Raises:
-            ConfigurationError: The cache could not serve the store: it is too small, or exists in this worker process only.
+            ConfigurationError: The cache cannot serve the store: it is too small, or exists in this worker only.
             SparseEmbedError: A vector could not be obtained.
         """
         for texts in iter_batch(self._texts(nodes), self.embedding.embed_batch_size):

@@ -25,7 +25,7 @@ def unknown_option(
         elsewhere: What has this option instead, if anything does.
     """
     taken = sorted(taken)
-    close = get_close_matches(option, taken, n=1)
+    close = get_close_matches(option, taken, n=1, cutoff=0.5)  # so that "modle" finds "model_name"
     hint = f" (an option of {elsewhere})" if elsewhere else f" (did you mean {close[0]}?)" if close else ""
     return ConfigurationError(f"{owner} has no option {option!r}{hint}; it has {', '.join(taken)}")
 

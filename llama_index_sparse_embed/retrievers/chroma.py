@@ -70,7 +70,8 @@ class ChromaHybridRetriever(BaseRetriever):
             dense: The dense model of the collection.
             sparse: The sparse model of the collection; tokens are known from a `SparseEncoder` with
                 ``return_tokens=True``.
-            async_collection: For ``aretrieve``: from chromadb's ``AsyncHttpClient``; it works in the event loop that created it.
+            async_collection: For ``aretrieve``: from chromadb's ``AsyncHttpClient``; it works in the event loop that
+                created it.
             similarity_top_k: Nodes to return.
             weights: Of the dense and of the sparse ranking. A ranking of weight 0 is not computed.
             sparse_key: The key of the collection's sparse index.

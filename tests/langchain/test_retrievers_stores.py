@@ -218,7 +218,7 @@ class TestChromaHybridRetriever:
 
     def test_without_a_sync_collection_only_ainvoke_works(self, sparse, dense):
         retriever = ChromaHybridRetriever(async_collection=object(), embeddings=dense, sparse_encoder=sparse)
-        with pytest.raises(ConfigurationError, match="ainvoke"):
+        with pytest.raises(ConfigurationError, match="use the async methods"):
             retriever.invoke("fox")
 
 
