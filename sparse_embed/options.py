@@ -4,7 +4,6 @@ Decides the words. Leaves to each class which options it has.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from inspect import cleandoc
 from typing import Any
 
@@ -24,6 +23,8 @@ def unknown_option(
         taken: The options that the owner has.
         elsewhere: What has this option instead, if anything does.
     """
+    from difflib import get_close_matches  # needed for an error only
+
     taken = sorted(taken)
     close = get_close_matches(option, taken, n=1, cutoff=0.5)  # so that "modle" finds "model_name"
     hint = f" (an option of {elsewhere})" if elsewhere else f" (did you mean {close[0]}?)" if close else ""
