@@ -31,7 +31,7 @@ else:
 
 
 KEY: Final = (
-    "The key; else the provider's environment variable. A key that equals the variable's value counts as the variable's:"
+    "The key; else the provider's environment variable. A key equal to the variable's value counts as the variable's:"
     " it is sent only to the provider's own host, to the host that its URL variable names, and to loopback, and is in"
     " no pickle."
 )
