@@ -38,7 +38,7 @@ from llama_index_sparse_embed import (
     PineconeInferenceSparseEmbedding,
 )
 from sparse_embed.encoder import SparseEncoder
-from sparse_embed.explain import explain
+from sparse_embed.explanation import explain
 from sparse_embed.server import local_provider
 
 QUESTIONS = (

@@ -23,11 +23,7 @@ def requires(package: str, extra: str | None = None) -> Iterator[None]:
             raise
     else:
         return
-    raise ImportError(f"{package} is not installed: {install_command(package, extra)}")
-
-
-def install_command(package: str, extra: str | None) -> str:
-    """The command that installs a package: by extra, from the package index or from a clone."""
-    if extra is None:
-        return f"pip install {package}"
-    return f"pip install 'sparse-embed[{extra}]' (in a clone of the repository: pip install '.[{extra}]')"
+    wanted = (
+        package if extra is None else f"'sparse-embed[{extra}]'"
+    )  # pip adds an extra to a package it finds installed
+    raise ImportError(f"{package} is not installed: pip install {wanted}")

@@ -6,9 +6,15 @@ from sparse_embed.errors import ConfigurationError
 
 
 def refuse_bare_text(texts: object, *, asynchronous: bool = False) -> None:
-    """Refuse a single text: it is iterable, and each character would become a text."""
+    """Refuse a bare text, which is iterable too, a set, and what cannot be iterated over.
+
+    Raises:
+        ConfigurationError: The texts are no list or other ordered iterable.
+    """
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable | AsyncIterable):
         raise ConfigurationError(f"a list of texts is needed, not {type(texts).__name__}: for one text pass [text]")
+    if isinstance(texts, set | frozenset):
+        raise ConfigurationError("a set of texts has no order, and vectors are in the order of the texts: pass a list")
     if not (asynchronous or isinstance(texts, Iterable)):
         raise ConfigurationError(
             f"a list of texts is needed, not {type(texts).__name__}: only astream_documents reads that"

@@ -2,19 +2,24 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Final, get_args, get_origin
 
 from pydantic_core import to_json
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.options import unknown_option
 from sparse_embed.providers.base import Provider
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import Pinecone
 from sparse_embed.settings import Kind, check_kind
 
 PROVIDERS: Mapping[str, type[Provider]] = {provider.name: provider for provider in (Chroma, Pinecone)}
+ONE_KIND_ONLY: Final[Mapping[str, Kind]] = {
+    "return_tokens": "sparse",
+    "max_tokens_per_sequence": "sparse",
+    "dimension": "dense",
+}
 IN_HEADERS: Final = ("model", "query_model", "api_version")
 
 
@@ -28,6 +33,16 @@ def provider_named(name: str) -> type[Provider]:
     if provider is None:
         raise ConfigurationError(f"unknown provider {name!r}: choose one of {', '.join(PROVIDERS)}")
     return provider
+
+
+def owner_of(option: str) -> str | None:
+    """The provider that has this option, and for which kind of vector; None if there is none."""
+    owners = [provider for provider in PROVIDERS.values() if option in {field.name for field in fields(provider)}]
+    if not owners or option in ("kind", "model"):
+        return None
+    kind = ONE_KIND_ONLY.get(option)
+    who = "both providers" if len(owners) == len(PROVIDERS) else owners[0].title
+    return f"{who}, for {kind} vectors" if kind else who
 
 
 def read_config(config: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -78,10 +93,7 @@ def make_provider(
     known = {option.name for option in fields(provider)} - {"kind", "model", "return_tokens"}
     for option in options:
         if option not in known:
-            taken = sorted(known.union(settings))
-            close = get_close_matches(option, taken, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ConfigurationError(f"{provider.title} has no option {option!r}{hint}; it has {', '.join(taken)}")
+            raise unknown_option(provider.title, option, known.union(settings), elsewhere=owner_of(option))
     model = provider.default_models[kind] if model is None else model
     given = {**options, "model": model, "return_tokens": return_tokens}
     for declared in fields(provider):

@@ -33,6 +33,5 @@ def test_a_missing_package_is_named(method, package):
     )
     extra = method.removeprefix("as_")
     assert ran.stderr.splitlines()[-1] == (
-        f"ImportError: {package} is not installed: pip install 'sparse-embed[{extra}]' "
-        f"(in a clone of the repository: pip install '.[{extra}]')"
+        f"ImportError: {package} is not installed: pip install 'sparse-embed[{extra}]'"
     )
