@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation
 
 from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
 from sparse_embed.cache import ByteStore
+from sparse_embed.events import Listener
 from sparse_embed.extras import requires
 from sparse_embed.options import document_fields, init_model
 from sparse_embed.providers import owner_of
@@ -95,6 +96,12 @@ class Delegating(Serializable):
         exclude=True,
         repr=False,
         description="Asked before each attempt: a LangChain ``BaseRateLimiter``, or anything with its two methods.",
+    )
+    on_event: SkipValidation[Listener | None] = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="Called with each event of ``sparse_embed.events``, in the thread or task where it occurs.",
     )
     http_client: SyncClient | None = Field(
         default=None,

@@ -14,6 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
 from sparse_embed.cache import ByteStore
 from sparse_embed.encoder import ProviderOptions
+from sparse_embed.events import Listener
 from sparse_embed.options import document_fields, init_model
 from sparse_embed.providers import owner_of
 from sparse_embed.providers.base import Provider
@@ -61,7 +62,7 @@ class Delegating(BaseModel):
         default=None,
         exclude=True,
         description="Texts per request. Default and upper bound: the provider's limit. (`embed_batch_size` is "
-        "LlamaIndex's window: so many texts are handed over at once, and sent as several requests "
+        "the number of texts that LlamaIndex hands over at once, sent as several requests "
         "at the same time.)",
     )
     max_concurrency: int = Field(
@@ -90,6 +91,12 @@ class Delegating(BaseModel):
     )
     default_headers: dict[str, str] | None = Field(
         default=None, exclude=True, repr=False, description="Sent with every request."
+    )
+    on_event: SkipJsonSchema[SkipValidation[Listener | None]] = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="Called with each event of ``sparse_embed.events``, in the thread or task where it occurs.",
     )
     http_client: SkipJsonSchema[SyncClient | None] = Field(
         default=None,

@@ -61,7 +61,7 @@ class Explanation:
         for column in COLUMNS[1:]:
             table.add_column(column, justify="right")
         for row in self._rows():
-            table.add_row(*map(Text, row))  # Text: a token like [bold] is no markup
+            table.add_row(*map(Text, row))  # Text: a token like [bold] must not be read as markup
         return table
 
     def _repr_html_(self) -> str:

@@ -65,7 +65,7 @@ class Fusion:
         method: Method = "reciprocal_rank",
         rrf_k: int = RRF_K,
     ) -> "Fusion":
-        """A fusion of so many rankings; without weights, each has weight 1."""
+        """A fusion of this number of rankings; without weights, each has weight 1."""
         chosen = [1.0] * rankings if weights is None else list(weights)
         if len(chosen) != rankings:
             raise ConfigurationError(f"{rankings} retrievers and {len(chosen)} weights")

@@ -152,7 +152,7 @@ class InvertedIndex:
             metadata: One mapping per vector, for `search`'s filter and for `Hit`; JSON values, if it is to be saved.
 
         Raises:
-            ConfigurationError: Unequal lengths, an id that is no str, a weight beyond float32. Nothing was added.
+            ConfigurationError: Unequal lengths, an id that is not a str, a weight beyond float32. Nothing was added.
         """
         ids, vectors = _list_ids(ids), list(vectors)
         described = [{} for _ in ids] if metadata is None else list(metadata)
@@ -162,7 +162,7 @@ class InvertedIndex:
             if not isinstance(vector, SparseVector):
                 raise ConfigurationError(f"vector {at} is {type(vector).__name__}, not SparseVector")
             if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
-                raise ConfigurationError(f"metadata {at} is no mapping with str keys")
+                raise ConfigurationError(f"metadata {at} is not a mapping with str keys")
         new = _Waiting.of(vectors)
         copies = [dict(fields) for fields in described]
         with self._lock:

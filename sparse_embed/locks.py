@@ -1,4 +1,4 @@
-"""What a forked child must create anew. A lock that another thread held during the fork would stay locked for ever."""
+"""What a forked child must replace: a lock that another thread held during the fork would stay locked in it for ever."""
 
 import os
 import threading

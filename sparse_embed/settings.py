@@ -243,7 +243,7 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 
 
 def check_kind(name: str, value: object, *kinds: type) -> None:
-    """Refuse another type; True is no number. The message never shows the value: it may be a key in the wrong place."""
+    """Refuse another type; a bool is not a number. The message never shows the value: it may be a misplaced key."""
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds if kind is not NoneType)
         raise ConfigurationError(f"{name} must be of type {wanted}, not {type(value).__name__}")

@@ -9,7 +9,7 @@ def refuse_bare_text(texts: object, *, asynchronous: bool = False) -> None:
     """Refuse a bare text, which is iterable too, a set, and what cannot be iterated over.
 
     Raises:
-        ConfigurationError: The texts are no list or other ordered iterable.
+        ConfigurationError: The texts are not a list or another ordered iterable.
     """
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable | AsyncIterable):
         raise ConfigurationError(f"a list of texts is needed, not {type(texts).__name__}: for one text pass [text]")

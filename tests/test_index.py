@@ -203,8 +203,8 @@ def test_what_the_caller_changes_afterwards_does_not_change_the_index() -> None:
         (lambda index: index.add(["x"], []), "1 ids, 0 vectors and 1 metadata"),
         (lambda index: index.add(["x"], [SparseVector([1], [1.0])], []), "1 ids, 1 vectors and 0 metadata"),
         (lambda index: index.add(["x"], [{1: 1.0}]), "vector 0 is dict, not SparseVector"),
-        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [{1: "one"}]), "metadata 0 is no mapping"),
-        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [None]), "metadata 0 is no mapping"),
+        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [{1: "one"}]), "metadata 0 is not a mapping"),
+        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [None]), "metadata 0 is not a mapping"),
         (
             lambda index: index.add(["x", "y"], [SparseVector([1], [1.0]), SparseVector([1], [1e39])]),
             "vector 1 has a weight that does not fit float32",

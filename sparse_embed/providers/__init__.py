@@ -84,7 +84,7 @@ def make_provider(
     *,
     settings: Iterable[str] = (),
 ) -> Provider:
-    """Choose the provider and check its options; `settings` are the encoder's own, for whoever misspelled one.
+    """Choose the provider and check its options; `settings` are the encoder's own, for suggestions.
 
     Raises:
         ConfigurationError: An unknown provider, an option that this provider does not have, a model that cannot be one.
