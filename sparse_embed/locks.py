@@ -1,4 +1,4 @@
-"""What a forked child must replace: a lock that another thread held during the fork would stay locked in it for ever."""
+"""What a forked child must replace: a lock that another thread held during the fork would stay locked in the child."""
 
 import os
 import threading
