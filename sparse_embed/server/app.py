@@ -4,6 +4,7 @@ Decides who may ask and where. Leaves bodies and answers to ``chroma_wire`` and 
 """
 
 import hmac
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -12,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from sparse_embed.server import chroma_wire, pinecone_wire
 from sparse_embed.server.engines import VectorType
+from sparse_embed.server.engines.bm25 import Bm25
 from sparse_embed.server.errors import CHROMA_KEY, CHROMA_MODEL, PINECONE_KEY, Refusal, error_body, wire_of
 from sparse_embed.server.models import Catalogue
 
@@ -19,7 +21,7 @@ ENGINE_HEADER = "x-sparse-embed-engine"
 MAX_BODY = 32 * 2**20  # bytes; neither provider publishes a limit, and 100 texts of a book chapter fit
 
 
-def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI:
+def create_app(*, api_key: str | None = None, stand_in: bool = False, own_bm25: Sequence[Bm25] = ()) -> FastAPI:
     """Make an application that speaks the wire of Chroma Cloud Embed and of Pinecone Inference.
 
     Without ``stand_in`` it has two models, ``local/bm25`` (sparse) and ``local/hashing`` (dense, no semantics); with
@@ -29,13 +31,14 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI
     Args:
         api_key: The only key accepted. None accepts every key that is not empty: for loopback only.
         stand_in: Whether to answer for the providers' own models.
+        own_bm25: Further BM25 models.
 
     Raises:
-        ValueError: A blank ``api_key``: a variable that was meant to hold one is empty.
+        ValueError: A blank ``api_key``: a variable that was meant to hold one is empty. Two models of one name.
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("api_key is blank; give a key, or None to accept every key")
-    catalogue = Catalogue(stand_in=stand_in)
+    catalogue = Catalogue(stand_in=stand_in, own_bm25=tuple(own_bm25))
     # No OpenAPI page: the providers' own specifications describe these routes. No redirects: clients follow none.
     app = FastAPI(title="sparse-embed local provider", openapi_url=None, redirect_slashes=False)
 
@@ -88,7 +91,7 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI
         content = pinecone_wire.list_models(
             catalogue, wire, kind=query.get("type"), vector_type=query.get("vector_type")
         )
-        return _json(content, f"{catalogue.sparse.name}, {catalogue.dense.name}")
+        return _json(content, ", ".join(dict.fromkeys(model.engine for model in catalogue.models)))
 
     @app.get("/models/{name:path}", dependencies=[Depends(authenticate)])
     def model(request: Request, name: str) -> Response:
