@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from sparse_embed.server import chroma_wire, pinecone_wire
+from sparse_embed.server import chroma_wire, page, pinecone_wire
 from sparse_embed.server.engines import VectorType
 from sparse_embed.server.engines.bm25 import Bm25
 from sparse_embed.server.errors import CHROMA_KEY, CHROMA_MODEL, PINECONE_KEY, Refusal, error_body, wire_of
@@ -97,6 +97,8 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False, own_bm25: 
     def model(request: Request, name: str) -> Response:
         found = catalogue.find(name, wire_of("/models", request.headers), unknown=404, absent=404)
         return _json(pinecone_wire.describe_model(found), found.engine)
+
+    app.include_router(page.router)
 
     @app.exception_handler(Refusal)
     async def refuse(request: Request, refusal: Refusal) -> Response:
