@@ -2,7 +2,7 @@
 
 const RRF_K = 60; // what the retrievers of this package use
 const TERMS_SHOWN = 10;
-const ROLES = ["document", "query"];
+const DECIMALS = { sparse: 2, dense: 2, fused: 4 };
 
 const at = (id) => document.getElementById(id);
 
@@ -141,6 +141,11 @@ function ranks(scores) {
   return places;
 }
 
+// The documents' numbers, those without a place last.
+function inOrder(places) {
+  return [...places.keys()].sort((one, other) => (places[one] ?? places.length + one + 1) - (places[other] ?? places.length + other + 1));
+}
+
 function rank(count, sparse, dense) {
   const scores = {
     sparse: sparse ? sparse.document.map((vector) => dot(sparse.query[0], vector) || undefined) : new Array(count),
@@ -165,9 +170,11 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+const format = (value, decimals = 2) => value.toFixed(decimals).replace("-", "\u2212");
+
 function bar(share) {
   const made = element("i", { class: "bar", "aria-hidden": "true" });
-  made.style.setProperty("--share", share.toFixed(4));
+  made.style.setProperty("--share", Math.max(0, share).toFixed(4));
   return made;
 }
 
@@ -177,65 +184,75 @@ function showRanking({ texts, scores, places }, by) {
     if (chosen) button.closest("th").setAttribute("aria-sort", "ascending");
     else button.closest("th").removeAttribute("aria-sort");
   }
-  const order = [...texts.keys()].sort((one, other) => (places[by][one] ?? Infinity) - (places[by][other] ?? Infinity));
   at("ranked").replaceChildren(
-    ...order.map((number) =>
+    ...inOrder(places[by]).map((number) =>
       element(
         "tr",
         {},
-        element("th", { scope: "row" }, element("span", { class: "number" }, `${number + 1}`), element("span", { class: "text" }, texts[number])),
-        ...["sparse", "dense", "fused"].map((ranking) => scoreCell(scores[ranking], places[ranking][number], number)),
+        element(
+          "th",
+          { scope: "row" },
+          element("span", { class: "number" }, `${number + 1}`),
+          element("span", { class: "text" }, texts[number]),
+        ),
+        ...Object.entries(DECIMALS).map(([ranking, decimals]) =>
+          scoreCell(scores[ranking], places[ranking][number], number, decimals),
+        ),
       ),
     ),
   );
 }
 
-function scoreCell(scores, place, number) {
+function scoreCell(scores, place, number, decimals) {
   if (!place) return element("td", { class: "score none" }, "–", element("span", { class: "hidden" }, "not found"));
   const best = Math.max(...scores.filter((score) => score !== undefined));
   return element(
     "td",
     { class: place === 1 ? "score first" : "score" },
     element("b", {}, `${place}`),
-    element("span", {}, scores[number].toFixed(scores[number] < 0.1 ? 4 : 2)),
-    bar(Math.max(0, scores[number] / best)),
+    element("span", {}, format(scores[number], decimals)),
+    bar(scores[number] / best),
   );
 }
 
 function showVectors({ texts, query, sparse, places }) {
   const queryWeights = new Map(sparse.query[0].map(({ id, weight }) => [id, weight]));
   const inDocuments = new Set(sparse.document.flat().map(({ id }) => id));
-  const order = [...texts.keys()].sort((one, other) => (places.fused[one] ?? Infinity) - (places.fused[other] ?? Infinity));
   at("cards").replaceChildren(
-    card("Query", query, sparse.query[0], (id) => inDocuments.has(id), null),
-    ...order.map((number) => {
+    card("Query", query, sparse.query[0], (id) => inDocuments.has(id)),
+    ...inOrder(places.fused).map((number) => {
       const vector = sparse.document[number];
-      const shared = vector.filter(({ id }) => queryWeights.has(id));
-      shared.sort((one, other) => other.weight * queryWeights.get(other.id) - one.weight * queryWeights.get(one.id));
-      const parts = shared.map(({ id, token, weight }) => `${token} ${(weight * queryWeights.get(id)).toFixed(2)}`);
-      const sum = shared.length ? `${dot(sparse.query[0], vector).toFixed(2)} = ${parts.join(" + ")}` : "no term of the query";
-      return card(`Document ${number + 1}`, texts[number], vector, (id) => queryWeights.has(id), sum);
+      const made = card(`Document ${number + 1}`, texts[number], vector, (id) => queryWeights.has(id));
+      const products = vector
+        .filter(({ id }) => queryWeights.has(id))
+        .map(({ id, token, weight }) => ({ token, product: weight * queryWeights.get(id) }))
+        .sort((one, other) => other.product - one.product)
+        .map(({ token, product }) => `${token} ${format(product)}`);
+      const sum = `${format(dot(sparse.query[0], vector))} = ${products.join(" + ")}`;
+      made.querySelector(".text").after(element("p", { class: "sum" }, products.length ? sum : "no term of the query"));
+      return made;
     }),
   );
 }
 
-function card(title, text, vector, matches, sum) {
+function card(title, text, vector, matches) {
   const made = element("article", {}, element("h3", {}, title), element("p", { class: "text" }, text));
-  if (sum !== null) made.append(element("p", { class: "sum" }, sum));
-  const heaviest = vector.toSorted((one, other) => other.weight - one.weight);
-  const most = heaviest[0]?.weight;
-  const rows = heaviest.map(({ id, token, weight }) =>
+  const sorted = vector.toSorted(
+    (one, other) =>
+      other.weight - one.weight || matches(other.id) - matches(one.id) || one.token.localeCompare(other.token),
+  );
+  const rows = sorted.map(({ id, token, weight }) =>
     element(
       "li",
       { class: matches(id) ? "match" : "" },
       element("span", { class: "token", title: token }, token),
-      bar(weight / most),
-      element("span", { class: "weight" }, weight.toFixed(2)),
+      bar(weight / sorted[0].weight),
+      element("span", { class: "weight" }, format(weight)),
       ...(matches(id) ? [element("span", { class: "hidden" }, ", matches")] : []),
     ),
   );
-  if (!rows.length) return made.append(element("p", { class: "sum" }, "an empty vector: no word counts")), made;
-  made.append(element("ul", { class: "terms" }, ...rows.slice(0, TERMS_SHOWN)));
+  if (!rows.length) made.append(element("p", { class: "sum" }, "An empty vector: no word of it counts."));
+  else made.append(element("ul", { class: "terms" }, ...rows.slice(0, TERMS_SHOWN)));
   if (rows.length > TERMS_SHOWN) {
     const rest = element("ul", { class: "terms" }, ...rows.slice(TERMS_SHOWN));
     made.append(element("details", {}, element("summary", {}, `${rows.length - TERMS_SHOWN} more terms`), rest));
@@ -270,8 +287,7 @@ async function embedBoth(kind, texts, query) {
 let shown; // what the tables show, for sorting them anew
 let latest = 0; // of several runs the last one is shown
 
-async function run() {
-  const number = ++latest;
+async function run(number) {
   const texts = at("documents").value.split("\n").map((line) => line.trim()).filter(Boolean);
   const query = at("query").value.trim();
   at("error").textContent = "";
@@ -288,8 +304,11 @@ async function run() {
   at("vectors").hidden = !sparse;
   showRanking(shown, "fused");
   if (sparse) showVectors(shown);
-  const answered = [sparse, dense].filter(Boolean).map(({ model, engine }) => (model === engine ? model : `${model}, answered by ${engine}`));
-  at("status").textContent = `${texts.length} document${texts.length === 1 ? "" : "s"} ranked: ${answered.join("; ")}.`;
+  const engines = [sparse, dense]
+    .filter(Boolean)
+    .map(({ model, engine }) => (model === engine ? model : `${model} (answered by ${engine})`));
+  at("status").textContent = `${texts.length} ${texts.length === 1 ? "document" : "documents"} ranked by ${engines.join(" and ")}.`;
+  if (at("ranking").getBoundingClientRect().top > window.innerHeight / 2) at("ranking").scrollIntoView();
 }
 
 const reload = () => {
@@ -299,7 +318,8 @@ const reload = () => {
 
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  run().catch(showError);
+  const number = ++latest;
+  run(number).catch((error) => number === latest && showError(error));
 });
 at("key").addEventListener("change", reload);
 for (const choice of at("form").elements.wire) choice.addEventListener("change", reload);
