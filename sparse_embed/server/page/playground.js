@@ -210,6 +210,7 @@ function scoreCell(scores, place, number, decimals) {
     "td",
     { class: place === 1 ? "score first" : "score" },
     element("b", {}, `${place}`),
+    " ", // between what is read aloud
     element("span", {}, format(scores[number], decimals)),
     bar(scores[number] / best),
   );
