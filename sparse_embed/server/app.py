@@ -10,12 +10,14 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
-from sparse_embed.server import chroma_wire, page, pinecone_wire
+from sparse_embed.server import chroma_wire, pinecone_wire
 from sparse_embed.server.engines import VectorType
 from sparse_embed.server.engines.bm25 import Bm25
 from sparse_embed.server.errors import CHROMA_KEY, CHROMA_MODEL, PINECONE_KEY, Refusal, error_body, wire_of
 from sparse_embed.server.models import Catalogue
+from sparse_embed.server.page import add_page
 
 ENGINE_HEADER = "x-sparse-embed-engine"
 MAX_BODY = 32 * 2**20  # bytes; neither provider publishes a limit, and 100 texts of a book chapter fit
@@ -98,7 +100,7 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False, own_bm25: 
         found = catalogue.find(name, wire_of("/models", request.headers), unknown=404, absent=404)
         return _json(pinecone_wire.describe_model(found), found.engine)
 
-    app.include_router(page.router)
+    add_page(app)
 
     @app.exception_handler(Refusal)
     async def refuse(request: Request, refusal: Refusal) -> Response:
@@ -107,7 +109,11 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False, own_bm25: 
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:
         response = _error(request, error.status_code, error.detail)
-        response.headers.update(error.headers or {})  # Allow, with 405
+        if error.status_code == 405:
+            # Starlette 1.10 names the methods of the first route of this path only, and "/" has two.
+            matching = (route for route in app.routes if route.matches(request.scope)[0] != Match.NONE)
+            methods = (getattr(route, "methods", ()) for route in matching)
+            response.headers["allow"] = ", ".join(sorted(set().union(*methods)))
         return response
 
     @app.exception_handler(ClientDisconnect)

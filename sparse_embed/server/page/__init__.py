@@ -3,9 +3,10 @@
 Decides where its three files are and what a browser may do with them. Leaves everything on the page to its script.
 """
 
+from collections.abc import Callable
 from importlib.resources import files
 
-from fastapi import APIRouter, Response
+from fastapi import FastAPI, Response
 
 # Nothing inline, nothing from elsewhere, no request to another host, and no text that a script reads as markup.
 HEADERS = {
@@ -18,26 +19,21 @@ HEADERS = {
     "cache-control": "no-cache",
 }
 
-router = APIRouter()
+FILES = {
+    "/": ("page.html", "text/html"),
+    "/playground.css": ("playground.css", "text/css"),
+    "/playground.js": ("playground.js", "text/javascript"),
+}
 
 
-@router.get("/")
-def page() -> Response:
-    """The page; it is served without a key, and asks for one."""
-    return _file("page.html", "text/html")
+def add_page(app: FastAPI) -> None:
+    """Add the routes of the page; they need no key, and the page asks for one."""
+    for path, (name, media_type) in FILES.items():
+        app.add_api_route(path, _serve(files(__package__).joinpath(name).read_bytes(), media_type))
 
 
-@router.get("/playground.css")
-def style() -> Response:
-    """How it looks."""
-    return _file("playground.css", "text/css")
+def _serve(content: bytes, media_type: str) -> Callable[[], Response]:
+    def serve() -> Response:
+        return Response(content, media_type=media_type, headers=HEADERS)
 
-
-@router.get("/playground.js")
-def script() -> Response:
-    """What it does."""
-    return _file("playground.js", "text/javascript")
-
-
-def _file(name: str, media_type: str) -> Response:
-    return Response(files(__package__).joinpath(name).read_bytes(), media_type=media_type, headers=HEADERS)
+    return serve
