@@ -81,8 +81,9 @@ langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its p
 	SPARSE_EMBED_LANGGRAPH=1 .venv-langgraph/bin/python -m pytest tests/langgraph
 
 browser: $(BIN)/uv ## The playground in a real Chromium (its own environment; root gets the browser from apt-get)
-	@command -v chromium chromedriver > /dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; } \
-	  || { echo "make browser needs the commands chromium and chromedriver: sudo apt-get install chromium chromium-driver" >&2; exit 1; }
+	@command -v chromium > /dev/null && command -v chromedriver > /dev/null || { \
+	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
+	} || { echo "make browser needs chromium and chromedriver: sudo apt-get install chromium chromium-driver" >&2; exit 1; }
 	$(PYTHON) -m venv .venv-browser
 	$(BIN)/uv pip install --quiet --python .venv-browser/bin/python -e '.[server]' 'selenium>=4.30,<5' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_BROWSER=1 .venv-browser/bin/python -m pytest tests/browser
