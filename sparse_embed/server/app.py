@@ -16,7 +16,7 @@ from sparse_embed.server import chroma_wire, pinecone_wire
 from sparse_embed.server.engines import VectorType
 from sparse_embed.server.engines.bm25 import Bm25
 from sparse_embed.server.errors import CHROMA_KEY, CHROMA_MODEL, PINECONE_KEY, Refusal, error_body, wire_of
-from sparse_embed.server.models import Catalogue
+from sparse_embed.server.models import Catalogue, check_names
 from sparse_embed.server.page import add_page
 
 ENGINE_HEADER = "x-sparse-embed-engine"
@@ -40,6 +40,7 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False, own_bm25: 
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("api_key is blank; give a key, or None to accept every key")
+    check_names(own_bm25)
     catalogue = Catalogue(stand_in=stand_in, own_bm25=tuple(own_bm25))
     # No OpenAPI page: the providers' own specifications describe these routes. No redirects: clients follow none.
     app = FastAPI(title="sparse-embed local provider", openapi_url=None, redirect_slashes=False)

@@ -4,6 +4,7 @@ Decides what an id stands for and describes it as Pinecone's ``GET /models`` doe
 Facts on the providers' models: their documentation, read 2026-11.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -204,6 +205,19 @@ MODELS = (
 )
 
 
+def check_names(own_bm25: Sequence[bm25.Bm25]) -> None:
+    """Refuse a further BM25 model whose name another model has.
+
+    Raises:
+        ValueError: There is one.
+    """
+    taken = {model.name for model in MODELS}
+    for engine in own_bm25:
+        if engine.name in taken:
+            raise ValueError(f"the name {engine.name} is taken by another model")
+        taken.add(engine.name)
+
+
 def _describe_bm25(engine: bm25.Bm25) -> Model:
     return Model(
         engine.name,
@@ -226,22 +240,12 @@ class Catalogue:
         sparse: Engine of every sparse model that has none of its own.
         dense: Engine of every dense model.
         own_bm25: Further BM25 models, each under its own name.
-
-    Raises:
-        ValueError: A further model has the name of another.
     """
 
     stand_in: bool = False
     sparse: SparseEngine = field(default_factory=bm25.Bm25)
     dense: DenseEngine = field(default_factory=hashing.Hashing)
     own_bm25: tuple[bm25.Bm25, ...] = ()
-
-    def __post_init__(self) -> None:
-        taken = {model.name for model in MODELS}
-        for engine in self.own_bm25:
-            if engine.name in taken:
-                raise ValueError(f"the name {engine.name} is taken by another model")
-            taken.add(engine.name)
 
     @cached_property
     def models(self) -> tuple[Model, ...]:
