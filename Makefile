@@ -10,7 +10,7 @@ CORE := completeness concurrency decoders faults hashing lifecycle pace parity p
 FAST := completeness config_files explain faults proxies retry secrets server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint types quick test cov demo bench docs wheel lowest pinecone10 milvus langgraph reliability clean
+.PHONY: help setup format lint types quick test cov demo bench docs wheel lowest pinecone10 milvus langgraph browser reliability clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -91,6 +91,14 @@ langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its p
 	$(PYTHON) -m venv .venv-langgraph
 	$(BIN)/uv pip install --quiet --python .venv-langgraph/bin/python -e '.[langchain,server]' 'langgraph-cli[inmem]>=0.4' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_LANGGRAPH=1 .venv-langgraph/bin/python -m pytest tests/langgraph
+
+browser: $(BIN)/uv ## The playground in a real Chromium (its own environment; root gets the browser from apt-get)
+	@command -v chromium > /dev/null && command -v chromedriver > /dev/null || { \
+	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
+	} || { echo "make browser needs chromium and chromedriver: sudo apt-get install chromium chromium-driver" >&2; exit 1; }
+	$(PYTHON) -m venv .venv-browser
+	$(BIN)/uv pip install --quiet --python .venv-browser/bin/python -e '.[server]' 'selenium>=4.30,<5' pytest pytest-asyncio hypothesis
+	SPARSE_EMBED_BROWSER=1 .venv-browser/bin/python -m pytest tests/browser
 
 reliability: .venv/.dev ## Count what survives faults, forks, threads and cancellations, in a short form; the full run: make reliability QUICK=
 	$(BIN)/python -m tests.reliability $(QUICK)

@@ -1,4 +1,4 @@
-"""The command line: ``sparse-embed serve`` and ``sparse-embed demo``.
+"""The command line: ``sparse-embed serve``, ``sparse-embed bm25-length`` and ``sparse-embed demo``.
 
 Decides options and what is printed. Leaves the work to the modules it calls.
 """
@@ -6,6 +6,7 @@ Decides options and what is printed. Leaves the work to the modules it calls.
 import os
 import socket
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 from sparse_embed import __version__
@@ -13,7 +14,7 @@ from sparse_embed import __version__
 try:
     import typer
 
-    from sparse_embed.server import create_app
+    from sparse_embed.server import create_app, own_bm25
     from sparse_embed.server.run import is_loopback, listen, url_of
     from sparse_embed.server.run import serve as run_server
 except ModuleNotFoundError as missing:
@@ -64,6 +65,13 @@ def serve(
         bool,
         typer.Option("--stand-in", help="Answer for the providers' own models too, with local/bm25 and local/hashing."),
     ] = False,
+    bm25: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,OPTION=VALUE...]",
+            help="A further BM25 model, e.g. de,language=german,document-length=90; also stop-words=FILE. Repeatable.",
+        ),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much to write to stderr.")] = LogLevel.warning,
 ) -> None:
     """Run a local provider that speaks the wire formats of Chroma Cloud Embed and of Pinecone Inference.
@@ -81,6 +89,12 @@ def serve(
         typer.echo(f"Other machines can reach host {host!r}: set {KEY_VARIABLE} first.", err=True)
         raise typer.Exit(2)
     try:
+        further = [own_bm25.read_option(option) for option in bm25 or ()]
+        served = create_app(api_key=api_key, stand_in=stand_in, own_bm25=further)
+    except ValueError as error:
+        typer.echo(f"--bm25: {error}", err=True)
+        raise typer.Exit(2) from None
+    try:
         listener = listen(host, port)
     except OSError as error:
         typer.echo(f"Cannot listen on {host} port {port}: {error.strerror or error}", err=True)
@@ -88,7 +102,8 @@ def serve(
 
     url = url_of(listener)
     typer.echo(f"Local provider on {url} (Ctrl-C stops it)")
-    typer.echo("Models: local/bm25 (sparse), local/hashing (dense, no semantics)")
+    own_names = "".join(f", {model.name} (sparse)" for model in further)
+    typer.echo(f"Models: local/bm25 (sparse), local/hashing (dense, no semantics){own_names}")
     if stand_in:
         typer.echo(
             "Stand-in: these two also answer for the providers' own models. Those answers are NOT their vectors."
@@ -96,7 +111,23 @@ def serve(
     typer.echo("\nPoint clients at it:")
     typer.echo(f"  export CHROMA_EMBED_URL={url} CHROMA_API_KEY={_key_hint(api_key)}")
     typer.echo(f"  export PINECONE_CONTROLLER_HOST={url} PINECONE_API_KEY={_key_hint(api_key)}")
-    run_server(create_app(api_key=api_key, stand_in=stand_in), listener, log_level=log_level.value)
+    run_server(served, listener, log_level=log_level.value)
+
+
+@app.command()
+def bm25_length(
+    file: Annotated[Path, typer.Argument(help="UTF-8, one document per line; .jsonl: objects with a `text`.")],
+    language: Annotated[str, typer.Option(help="Language of the documents.")] = "english",
+    stop_words: Annotated[Path | None, typer.Option(help="File of stop words, for another list.")] = None,
+) -> None:
+    """Print the mean length of a file's documents, for `document-length` of serve's --bm25."""
+    try:
+        mean, documents = own_bm25.measure_length(file, own_bm25.read_language(language, stop_words))
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{mean:.1f}")
+    typer.echo(f"words per document, without stop words, in {documents:,} documents", err=True)
 
 
 class ProviderName(StrEnum):

@@ -103,6 +103,38 @@ def test_a_missing_extra_is_said_in_one_line(package):
     assert result.stderr == f"sparse-embed: {package} is not installed: pip install 'sparse-embed[cli]'\n"
 
 
+def test_further_bm25_models_are_served_and_listed():
+    with serving("--bm25", "de,language=german,document-length=90", "--bm25", "short,document-length=12") as (
+        _,
+        url,
+        out,
+    ):
+        answer = httpx.get(f"{url}/models", headers={"Api-Key": "any"}).json()
+        described = {model["model"]: model["short_description"] for model in answer["models"]}
+    assert described["de"] == "BM25 term weights for German, 90 words in an average document."
+    assert "12 words" in described["short"]
+    assert "local/hashing (dense, no semantics), de (sparse), short (sparse)" in out
+
+
+@pytest.mark.parametrize("options", [["x,language=klingon"], ["local/bm25"], ["twice", "twice"]])
+def test_a_wrong_bm25_model_is_said_in_one_line_before_the_server_starts(options):
+    result = CliRunner().invoke(app, ["serve", "--port", "0", *(f"--bm25={option}" for option in options)])
+    assert result.exit_code == 2
+    assert result.output.startswith("--bm25: ")
+    assert result.output.count("\n") == 1
+
+
+def test_bm25_length_prints_the_mean_alone_on_stdout(tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("Die Häuser am Fluss\nder Hund\n", encoding="utf-8")
+    result = CliRunner().invoke(app, ["bm25-length", str(file), "--language", "german"])
+    assert (result.exit_code, result.stdout) == (0, "1.5\n")
+    assert "2 documents" in result.stderr
+    result = CliRunner().invoke(app, ["bm25-length", str(file), "--language", "polish"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no stop word list for polish" in result.stderr
+
+
 def test_help_needs_no_server():
     result = CliRunner().invoke(app, [])
     assert "serve" in result.output

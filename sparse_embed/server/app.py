@@ -4,22 +4,26 @@ Decides who may ask and where. Leaves bodies and answers to ``chroma_wire`` and 
 """
 
 import hmac
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from sparse_embed.server import chroma_wire, pinecone_wire
 from sparse_embed.server.engines import VectorType
+from sparse_embed.server.engines.bm25 import Bm25
 from sparse_embed.server.errors import CHROMA_KEY, CHROMA_MODEL, PINECONE_KEY, Refusal, error_body, wire_of
-from sparse_embed.server.models import Catalogue
+from sparse_embed.server.models import Catalogue, check_names
+from sparse_embed.server.page import add_page
 
 ENGINE_HEADER = "x-sparse-embed-engine"
 MAX_BODY = 32 * 2**20  # bytes; neither provider publishes a limit, and 100 texts of a book chapter fit
 
 
-def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI:
+def create_app(*, api_key: str | None = None, stand_in: bool = False, own_bm25: Sequence[Bm25] = ()) -> FastAPI:
     """Make an application that speaks the wire of Chroma Cloud Embed and of Pinecone Inference.
 
     Without ``stand_in`` it has two models, ``local/bm25`` (sparse) and ``local/hashing`` (dense, no semantics); with
@@ -29,13 +33,15 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI
     Args:
         api_key: The only key accepted. None accepts every key that is not empty: for loopback only.
         stand_in: Whether to answer for the providers' own models.
+        own_bm25: Further BM25 models.
 
     Raises:
-        ValueError: A blank ``api_key``: a variable that was meant to hold one is empty.
+        ValueError: A blank ``api_key``: a variable that was meant to hold one is empty. Two models of one name.
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("api_key is blank; give a key, or None to accept every key")
-    catalogue = Catalogue(stand_in=stand_in)
+    check_names(own_bm25)
+    catalogue = Catalogue(stand_in=stand_in, own_bm25=tuple(own_bm25))
     # No OpenAPI page: the providers' own specifications describe these routes. No redirects: clients follow none.
     app = FastAPI(title="sparse-embed local provider", openapi_url=None, redirect_slashes=False)
 
@@ -88,12 +94,14 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI
         content = pinecone_wire.list_models(
             catalogue, wire, kind=query.get("type"), vector_type=query.get("vector_type")
         )
-        return _json(content, f"{catalogue.sparse.name}, {catalogue.dense.name}")
+        return _json(content, ", ".join(dict.fromkeys(model.engine for model in catalogue.models)))
 
     @app.get("/models/{name:path}", dependencies=[Depends(authenticate)])
     def model(request: Request, name: str) -> Response:
         found = catalogue.find(name, wire_of("/models", request.headers), unknown=404, absent=404)
         return _json(pinecone_wire.describe_model(found), found.engine)
+
+    add_page(app)
 
     @app.exception_handler(Refusal)
     async def refuse(request: Request, refusal: Refusal) -> Response:
@@ -102,7 +110,11 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False) -> FastAPI
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:
         response = _error(request, error.status_code, error.detail)
-        response.headers.update(error.headers or {})  # Allow, with 405
+        if error.status_code == 405:
+            # Starlette 1.10 names the methods of the first route of this path only, and "/" has two.
+            matching = (route for route in app.routes if route.matches(request.scope)[0] != Match.NONE)
+            methods = (getattr(route, "methods", ()) for route in matching)
+            response.headers["allow"] = ", ".join(sorted(set().union(*methods)))
         return response
 
     @app.exception_handler(ClientDisconnect)

@@ -76,7 +76,7 @@ def answer(body: bytes, model_name: str, vector_type: VectorType, catalogue: Cat
     role = model.role or request.role
     embeddings: list[Any]
     if vector_type == "sparse":
-        sparse = catalogue.sparse.embed(request.texts, role)
+        sparse = catalogue.sparse_engine(model).embed(request.texts, role)
         labelled = bool(request.fetch_labels or request.fetch_tokens)
         embeddings, num_tokens = [_sparse_item(terms, labelled) for terms in sparse.vectors], sparse.num_tokens
     else:

@@ -4,7 +4,9 @@ Decides what an id stands for and describes it as Pinecone's ``GET /models`` doe
 Facts on the providers' models: their documentation, read 2026-11.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sparse_embed.server.engines import DenseEngine, Role, SparseEngine, VectorType, bm25, hashing
@@ -90,6 +92,7 @@ class Model:
         max_tokens: Longest text it reads, in its own tokens; None for no limit.
         parameters: What Pinecone's ``parameters`` may hold.
         role: The one role it is made for, None when the request says.
+        own_engine: Name of an engine that answers for this model alone, None for one of the two that all share.
     """
 
     name: str
@@ -102,10 +105,13 @@ class Model:
     max_tokens: int | None = None
     parameters: tuple[Parameter, ...] = ()
     role: Role | None = None
+    own_engine: str | None = None
 
     @property
     def engine(self) -> str:
         """Name of the engine that answers for it."""
+        if self.own_engine is not None:
+            return self.own_engine
         return bm25.Bm25.name if self.vector_type == "sparse" else hashing.Hashing.name
 
     def describe(self) -> dict[str, Any]:
@@ -199,23 +205,60 @@ MODELS = (
 )
 
 
+def check_names(own_bm25: Sequence[bm25.Bm25]) -> None:
+    """Refuse a further BM25 model whose name another model has.
+
+    Raises:
+        ValueError: There is one.
+    """
+    taken = {model.name for model in MODELS}
+    for engine in own_bm25:
+        if engine.name in taken:
+            raise ValueError(f"the name {engine.name} is taken by another model")
+        taken.add(engine.name)
+
+
+def _describe_bm25(engine: bm25.Bm25) -> Model:
+    return Model(
+        engine.name,
+        _BOTH,
+        "sparse",
+        f"BM25 term weights for {engine.language.name.capitalize()},"
+        f" {engine.average_length:g} words in an average document.",
+        official=False,
+        parameters=_SPARSE_PARAMETERS,
+        own_engine=engine.name,
+    )
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The models that one server answers for, and the engines that answer.
 
     Attributes:
         stand_in: Whether the engines answer for the providers' own models too.
-        sparse: Engine of every sparse model.
+        sparse: Engine of every sparse model that has none of its own.
         dense: Engine of every dense model.
+        own_bm25: Further BM25 models, each under its own name.
     """
 
     stand_in: bool = False
     sparse: SparseEngine = field(default_factory=bm25.Bm25)
     dense: DenseEngine = field(default_factory=hashing.Hashing)
+    own_bm25: tuple[bm25.Bm25, ...] = ()
+
+    @cached_property
+    def models(self) -> tuple[Model, ...]:
+        """Every model that the server knows, whether or not it can answer for it."""
+        return MODELS + tuple(map(_describe_bm25, self.own_bm25))
+
+    def sparse_engine(self, model: Model) -> SparseEngine:
+        """Return the engine that answers for a sparse model."""
+        return next((engine for engine in self.own_bm25 if engine.name == model.name), self.sparse)
 
     def served(self, wire: Wire) -> list[Model]:
         """Return the models that a client of this wire can use."""
-        return [model for model in MODELS if wire in model.wires and (self.stand_in or not model.official)]
+        return [model for model in self.models if wire in model.wires and (self.stand_in or not model.official)]
 
     def find(self, name: str, wire: Wire, *, unknown: int, absent: int, vector_type: VectorType | None = None) -> Model:
         """Return a model that can answer now.
@@ -230,7 +273,7 @@ class Catalogue:
         Raises:
             Refusal: There is none; the message says what to do.
         """
-        model = next((model for model in MODELS if model.name == name and wire in model.wires), None)
+        model = next((model for model in self.models if model.name == name and wire in model.wires), None)
         if model is None:
             known = ", ".join(model.name for model in self.served(wire))
             raise Refusal(unknown, f"unknown model {clip(name)}; this server has {known}")

@@ -72,7 +72,7 @@ def answer(body: bytes, catalogue: Catalogue) -> tuple[bytes, str]:
     role: Role = "query" if request.parameters["input_type"] == "query" else "document"
     data: list[dict[str, object]]
     if model.vector_type == "sparse":
-        sparse = catalogue.sparse.embed(texts, role)
+        sparse = catalogue.sparse_engine(model).embed(texts, role)
         with_tokens = bool(request.parameters.get("return_tokens", False))
         data, num_tokens = [_sparse_item(terms, with_tokens) for terms in sparse.vectors], sparse.num_tokens
     else:
