@@ -37,10 +37,9 @@ def check_text(text: str, position: int | None) -> None:
     Raises:
         ConfigurationError: Not a str, or not valid Unicode; the message names the position.
     """
-    if text is None:
-        raise ConfigurationError(f"{name_text(position)} is None")
     if not isinstance(text, str):
-        raise ConfigurationError(f"{name_text(position)} is a {type(text).__name__}, not a str")
+        kind = "None" if text is None else type(text).__name__
+        raise ConfigurationError(f"{name_text(position)} is {kind}, not str")
     if not text.isascii():
         try:
             text.encode()

@@ -186,7 +186,7 @@ def test_an_option_that_does_not_apply_is_refused(make: Any, message: str) -> No
 @pytest.mark.parametrize("kind", [SparseEncoder, DenseEncoder])
 @pytest.mark.parametrize(
     ("query", "message"),
-    [(None, "the query is None"), (["a"], "the query is a list, not a str"), ("\ud800", "the query holds half")],
+    [(None, "the query is None, not str"), (["a"], "the query is list, not str"), ("\ud800", "the query holds half")],
 )
 def test_a_query_that_is_no_text_is_called_a_query(use: Way, kind: Any, query: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
