@@ -4,7 +4,6 @@ Those for Milvus run in ``tests/milvus``. PostgreSQL is real. Pinecone's indexes
 their real clients.
 """
 
-import logging
 import re
 import tomllib
 from collections.abc import Iterator
