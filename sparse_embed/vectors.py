@@ -59,9 +59,7 @@ class SparseVector:
             _explain(indices, values, self.tokens)
 
     @classmethod
-    def from_pairs(
-        cls, indices: Sequence[int], values: Sequence[float], tokens: Sequence[str] | None = None
-    ) -> Self:
+    def from_pairs(cls, indices: Sequence[int], values: Sequence[float], tokens: Sequence[str] | None = None) -> Self:
         """Build from parallel sequences in any order; exact zeros are dropped with their index and token.
 
         Raises:
