@@ -92,7 +92,7 @@ class Action:
         if sparse:
             prefix = "" if chroma else "sparse_"
             vectors = map(sparse_of, seen.texts)
-            items = [{f"{prefix}indices": vector.indices, f"{prefix}values": vector.values} for vector in vectors]
+            items = [{f"{prefix}indices": [*vector.indices], f"{prefix}values": [*vector.values]} for vector in vectors]
         else:
             items = [dense_of(text) if chroma else {"values": dense_of(text)} for text in seen.texts]
         if self.change is not None:
