@@ -12,14 +12,15 @@ from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from sparse_embed import __version__
 from sparse_embed.events import CallEnded, CallInfo, CallStarted, Event, Paused, Retrying
 
 # The conventions' own buckets.
 SECONDS: Final = [0.01 * 2**power for power in range(14)]
 TOKENS: Final = [4.0**power for power in range(14)]
 
-_tracer = trace.get_tracer("sparse_embed")
-_meter = metrics.get_meter("sparse_embed")
+_tracer = trace.get_tracer("sparse_embed", __version__)
+_meter = metrics.get_meter("sparse_embed", __version__)
 _duration = _meter.create_histogram(
     "gen_ai.client.operation.duration", "s", "GenAI operation duration", explicit_bucket_boundaries_advisory=SECONDS
 )

@@ -134,12 +134,14 @@ def test_the_log_warns_of_long_waits_and_pauses_and_tells_what_calls_cost(
     with meeting(limited_and_busy) as (_, encoder), no_wait():
         use(encoder, "embed_documents", TEXTS[:50])
     pause, retry = records(caplog, logging.WARNING)
-    assert pause.startswith("pinecone pinecone-sparse-english-v0 (document ")
+    assert pause.startswith("call ")
+    assert "(pinecone pinecone-sparse-english-v0, document): " in pause
     assert "rate limit, no request for 1." in pause
     assert "attempt 2 failed (ServerError, status 503), retrying in 2." in retry
     (ended,) = records(caplog, logging.INFO)
-    assert "done, 50 texts (0 from the cache), 50 tokens, 4 requests (3 retries)" in ended
-    assert sum("request with 50 texts" in line for line in records(caplog, logging.DEBUG)) == 4
+    assert ": done in " in ended
+    assert "texts 50 (cached 0), tokens 50, requests 4 (retries 3)" in ended
+    assert sum("request of 50 text(s)" in line for line in records(caplog, logging.DEBUG)) == 4
     fields = vars(next(record for record in caplog.records if record.levelno == logging.INFO))
     assert fields["event"] == "CallEnded"
     assert (fields["provider"], fields["texts"], fields["tokens"], fields["error"]) == ("pinecone", 50, 50, None)
