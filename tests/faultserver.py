@@ -184,6 +184,7 @@ class FaultServer:
             self._changed.notify_all()
         await self._stop.wait()
         server.close()
+        await asyncio.sleep(0.01)  # a task that is cancelled before it has begun would leave its connection open
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._count(connections=1)
