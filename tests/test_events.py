@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sparse_embed import AuthenticationError, DenseEncoder, SparseEncoder
 from sparse_embed.events import CallEnded, CallStarted, Event, Paused, RequestSent, Retrying
 from sparse_embed.testing import fake_clients, no_wait
-from tests.faultserver import HTML_502, RESET, Action, Seen
+from tests.faultserver import HTML_502, RESET, Action, Gate, Seen
 from tests.ways import KEY, Way, both_ways, each_wire, meeting, right
 
 TEXTS = [f"a secret text {number}" for number in range(250)]
@@ -98,12 +98,17 @@ def test_a_call_counts_for_itself_and_for_its_encoder() -> None:
 def test_several_refusals_at_the_beginning_of_a_pause_are_one_pause() -> None:
     heard: list[Event] = []
 
+    all_four = Gate()
+
     def refuse_the_first_four(seen: Seen) -> Action:
-        return Action(429, headers={"retry-after": "1"}) if seen.number <= 4 else Action()
+        if seen.number == 4:
+            all_four.open()
+        return Action(429, headers={"retry-after": "1"}, gate=all_four) if seen.number <= 4 else Action()
 
     with meeting(refuse_the_first_four, batch_size=10, on_event=heard.append) as (_, encoder):
         encoder.embed_documents(TEXTS[:80])
-    assert sum(isinstance(event, Retrying) for event in heard) > sum(isinstance(event, Paused) for event in heard) >= 1
+    assert sum(isinstance(event, Retrying) for event in heard) == 4
+    assert sum(isinstance(event, Paused) for event in heard) == 1
 
 
 @both_ways
