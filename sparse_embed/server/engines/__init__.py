@@ -3,7 +3,7 @@
 Decides the types between engines and wires. Leaves the making of vectors to the modules here, JSON to the wires.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 Role = Literal["document", "query"]
@@ -55,4 +55,82 @@ class DenseEngine(Protocol):
 
     def embed(self, texts: Sequence[str], role: Role, *, dimension: int) -> DenseAnswer:
         """Return one vector of length ``dimension`` for each text."""
+        ...
+
+
+class Tokens(NamedTuple):
+    """One text as a model with weights reads it. Texts that differ in role or prompt length cannot share a batch.
+
+    Attributes:
+        ids: Token ids, special ones and the prompt included, cut to the limit.
+        role: Role of the text: an asymmetric model has an encoder for each.
+        prompt_length: How many of the first tokens are the prompt, 0 when the model does not need to know.
+    """
+
+    ids: list[int]
+    role: Role
+    prompt_length: int = 0
+
+
+class TooLongError(Exception):
+    """A text that must not be cut is longer than the limit.
+
+    Attributes:
+        position: Position of the text in the request.
+        length: Its tokens, special ones and the prompt included.
+        limit: How many are read.
+    """
+
+    def __init__(self, position: int, length: int, limit: int) -> None:
+        super().__init__(f"text {position} has {length} tokens, the limit is {limit}")
+        self.position = position
+        self.length = length
+        self.limit = limit
+
+
+SparseRow = tuple[list[int], list[float]]
+
+
+class Encoder(Protocol):
+    """A model with weights, in two steps: any thread prepares texts, one thread at a time runs the model.
+
+    Attributes:
+        vector_type: What it gives.
+        size: Length of a dense vector; number of ids of a sparse one.
+        limits: Longest text it reads in each role, in its own tokens, special ones and the prompt included.
+        prompts: The model's own prompts by name; the roles' are "query" and "document".
+    """
+
+    vector_type: VectorType
+    size: int
+    limits: Mapping[Role, int]
+    prompts: Mapping[str, str]
+
+    def prepare(
+        self, texts: Sequence[str], role: Role, *, prompt: str = "", max_tokens: int | None = None, cut: bool = True
+    ) -> list[Tokens]:
+        """Return the token ids of each text.
+
+        Args:
+            texts: The texts.
+            role: Their role.
+            prompt: What stands before each text.
+            max_tokens: A limit below the model's.
+            cut: Whether a text beyond the limit loses its end.
+
+        Raises:
+            TooLongError: A text is beyond the limit, and ``cut`` is False.
+        """
+        ...
+
+    def forward(self, batch: Sequence[Tokens]) -> Sequence[SparseRow] | Sequence[list[float]]:
+        """Return one vector per text: ids and weights of a sparse model, the numbers of a dense one.
+
+        Args:
+            batch: Texts of one role and one prompt length.
+        """
+        ...
+
+    def terms(self, indices: Sequence[int]) -> list[str] | None:
+        """Return the model's own tokens for the ids of a sparse vector; None when its ids are no tokens."""
         ...
