@@ -4,15 +4,19 @@ Decides options and what is printed. Leaves the work to the modules it calls.
 """
 
 import os
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 try:
     import typer
 
     from sparse_embed.server import create_app
-    from sparse_embed.server.run import is_loopback, listen, url_of
+    from sparse_embed.server.engines.weights import ModelError
+    from sparse_embed.server.models import find_models
+    from sparse_embed.server.run import is_loopback, listen, load_models, url_of
     from sparse_embed.server.run import serve as run_server
+    from sparse_embed.server.served import Served, Settings
 except ModuleNotFoundError as missing:
     # The console script imports this module by itself: the one place where a sentence can replace its traceback.
     if (missing.name or "").partition(".")[0] == "sparse_embed":
@@ -34,6 +38,13 @@ class LogLevel(StrEnum):
     debug = "debug"
 
 
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    text = "text"
+    json = "json"
+
+
 @app.callback()
 def main() -> None:
     """Sparse and dense embeddings from Chroma Cloud, Pinecone Inference, or this machine."""
@@ -41,13 +52,34 @@ def main() -> None:
 
 @app.command()
 def serve(
+    *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8900,
     stand_in: Annotated[
         bool,
         typer.Option("--stand-in", help="Answer for the providers' own models too, with local/bm25 and local/hashing."),
     ] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=PATH]",
+            help="An open model under this name, from a folder or the Hugging Face hub. Repeatable. Needs the extra"
+            " `models`.",
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of the hub, for one model.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch from the hub what is not here yet.")] = False,
+    device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, mps ... [default: the best]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads that models compute with.")] = None,
+    max_batch_tokens: Annotated[
+        int, typer.Option(min=1, help="Largest batch of a model, padding included; more for a GPU.")
+    ] = Settings.max_batch_tokens,
+    max_queue_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens that may wait per model, more is refused. [default: 20 seconds of work]"),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much to write to stderr.")] = LogLevel.warning,
+    log_format: Annotated[LogFormat, typer.Option(help="How log lines look.")] = LogFormat.text,
 ) -> None:
     """Run a local provider that speaks the wire of Chroma Cloud Embed and of Pinecone Inference.
 
@@ -59,22 +91,28 @@ def serve(
         typer.echo(f"{host} can be reached from other machines: set {KEY_VARIABLE} first.", err=True)
         raise typer.Exit(2)
     try:
+        models = find_models(model or (), revision=revision, download=download)
+    except ModelError as error:
+        _fail(error)
+    try:
         listener = listen(host, port)
     except OSError as error:
         typer.echo(f"Cannot listen on {host} port {port}: {error.strerror or error}", err=True)
         raise typer.Exit(1) from None
 
     url = url_of(listener)
-    typer.echo(f"Local provider on {url} (Ctrl-C stops it)")
-    typer.echo("Models: local/bm25 (sparse), local/hashing (dense, no semantics)")
-    if stand_in:
-        typer.echo(
-            "Stand-in: these two also answer for the providers' own models. Those answers are NOT their vectors."
-        )
-    typer.echo("\nPoint clients at it:")
-    typer.echo(f"  export CHROMA_EMBED_URL={url} CHROMA_API_KEY={_key_hint(api_key)}")
-    typer.echo(f"  export PINECONE_CONTROLLER_HOST={url} PINECONE_API_KEY={_key_hint(api_key)}")
-    run_server(create_app(api_key=api_key, stand_in=stand_in), listener, log_level=log_level.value)
+
+    def load() -> None:
+        for served in models:
+            typer.echo(f"Loading {served.name} ({served.files.kind}) from {served.files.source} ...", err=True)
+        load_models(models, Settings(device, threads, max_batch_tokens, max_queue_tokens))
+        _announce(url, api_key, stand_in=stand_in, models=models)
+
+    served_app = create_app(api_key=api_key, stand_in=stand_in, models=models)
+    try:
+        run_server(served_app, listener, log_level=log_level.value, log_format=log_format.value, load=load)
+    except ModelError as error:
+        _fail(error)
 
 
 class ProviderName(StrEnum):
@@ -108,6 +146,24 @@ def demo(
     except SparseEmbedError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _announce(url: str, api_key: str | None, *, stand_in: bool, models: Sequence[Served]) -> None:
+    with_weights = "".join(f", {served.name} ({served.files.kind})" for served in models)
+    typer.echo(f"Local provider on {url} (Ctrl-C stops it)")
+    typer.echo(f"Models: local/bm25 (sparse), local/hashing (dense, no semantics){with_weights}")
+    if stand_in:
+        typer.echo(
+            "Stand-in: these two also answer for the providers' own models. Those answers are NOT their vectors."
+        )
+    typer.echo("\nPoint clients at it:")
+    typer.echo(f"  export CHROMA_EMBED_URL={url} CHROMA_API_KEY={_key_hint(api_key)}")
+    typer.echo(f"  export PINECONE_CONTROLLER_HOST={url} PINECONE_API_KEY={_key_hint(api_key)}")
+
+
+def _fail(error: ModelError) -> NoReturn:
+    typer.echo(str(error), err=True)
+    raise typer.Exit(1) from None
 
 
 def _key_hint(api_key: str | None) -> str:

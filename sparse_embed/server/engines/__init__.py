@@ -4,10 +4,38 @@ Decides the types between engines and wires. Leaves the making of vectors to the
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 Role = Literal["document", "query"]
 VectorType = Literal["sparse", "dense"]
+
+NO_LIMIT = 1_000_000  # tokens; a tokenizer without a limit says 10³⁰
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a request asks for, whichever wire it came on.
+
+    Attributes:
+        texts: The texts.
+        role: Their role.
+        dimension: Length of dense vectors, None for the model's.
+        instructions: What stands before each text, instead of the model's prompt for the role; "" for that prompt.
+        task: Name of a task that the model has a prompt for, "" for none.
+        max_tokens: Longest text to read, None for the model's limit.
+        cut: Whether a text beyond the limit loses its end; otherwise it is refused.
+        labelled: Whether the terms of sparse vectors are wanted.
+    """
+
+    texts: list[str]
+    role: Role
+    dimension: int | None = None
+    instructions: str = ""
+    task: str = ""
+    max_tokens: int | None = None
+    cut: bool = True
+    labelled: bool = False
 
 
 class SparseTerms(NamedTuple):
@@ -16,23 +44,23 @@ class SparseTerms(NamedTuple):
     Attributes:
         indices: Term ids, strictly ascending, 0 to 2³²-1.
         values: Weights, finite and above zero.
-        tokens: The terms themselves.
+        tokens: The terms themselves; None where the ids stand for no terms.
     """
 
     indices: list[int]
     values: list[float]
-    tokens: list[str]
+    tokens: list[str] | None
 
 
 class SparseAnswer(NamedTuple):
-    """Vectors in the order of the texts, and how many words were read, stopwords included."""
+    """Vectors in the order of the texts, and how many words or tokens were read, stopwords included."""
 
     vectors: list[SparseTerms]
     num_tokens: int
 
 
 class DenseAnswer(NamedTuple):
-    """Vectors in the order of the texts, and how many words were read, stopwords included."""
+    """Vectors in the order of the texts, and how many words or tokens were read, stopwords included."""
 
     vectors: list[list[float]]
     num_tokens: int
@@ -129,6 +157,10 @@ class Encoder(Protocol):
         Args:
             batch: Texts of one role and one prompt length.
         """
+        ...
+
+    def shorten(self, vector: list[float], dimension: int) -> list[float]:
+        """Return the first numbers of a dense vector, of length 1 again where the model's vectors are."""
         ...
 
     def terms(self, indices: Sequence[int]) -> list[str] | None:

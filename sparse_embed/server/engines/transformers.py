@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sparse_embed.server.engines import Role, SparseRow, Tokens, TooLongError
+from sparse_embed.server.engines import NO_LIMIT, Role, SparseRow, Tokens, TooLongError, VectorType
 from sparse_embed.server.engines.weights import ModelError, ModelFiles, first_line
 
 # Threads of OpenMP that spin while they wait take the processors from the tokenizer and the server: 12 instead of
@@ -30,7 +30,6 @@ ROLES: tuple[Role, ...] = ("document", "query")
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # as `encode_document` looks for them
 PROBES = ("The quick brown fox jumps over the lazy dog, and then it rests in the warm sun.", "Fox")
 TOLERANCE = 1e-4
-NO_LIMIT = 1_000_000  # tokens; a tokenizer without a limit says 10³⁰
 
 
 def use_threads(count: int) -> None:
@@ -91,12 +90,14 @@ class TransformersEncoder:
         self._lock = threading.Lock()  # a tokenizer changes its settings from call to call
         self._inputs = {role: _input_module(model, role) for role in ROLES}
         self.sparse = isinstance(model, SparseEncoder)
-        self.vector_type: Any = "sparse" if self.sparse else "dense"
-        self.limits = {role: min(module.max_seq_length or NO_LIMIT, NO_LIMIT) for role, module in self._inputs.items()}
+        self.vector_type: VectorType = "sparse" if self.sparse else "dense"
+        self.limits: Mapping[Role, int] = {
+            role: min(module.max_seq_length or NO_LIMIT, NO_LIMIT) for role, module in self._inputs.items()
+        }
         for module in self._inputs.values():
             if isinstance(module, SparseStaticEmbedding):
                 module.tokenizer.model_max_length = NO_LIMIT  # it takes no options, so its texts are cut here
-        self.prompts = _prompts(model)
+        self.prompts: Mapping[str, str] = _prompts(model)
         modules = list(model.modules())
         self._leaves_prompt_out = any(not getattr(module, "include_prompt", True) for module in modules)
         self._normalizes = any(isinstance(module, Normalize) for module in modules)
