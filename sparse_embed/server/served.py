@@ -117,8 +117,12 @@ class Served:
             encoder: Encoder = transformers.load(self.files, device=settings.device, prompts=PROMPTS.get(self._hub_id))
         except ModelError as error:
             raise ModelError(f"model {self.name}: {error}") from None
+        self.start(encoder, settings)
+
+    def start(self, encoder: Encoder, settings: Settings) -> None:
+        """Run a model for the first time, and open its queue."""
         texts = encoder.prepare([WARM_UP] * 4, "document")
-        encoder.forward(texts)  # the first run is slower than all others
+        encoder.forward(texts)  # slower than all others
         started = time.monotonic()
         encoder.forward(texts)
         rate = sum(len(text.ids) for text in texts) / (time.monotonic() - started)
