@@ -4,9 +4,13 @@ BIN := .venv/bin
 UV_PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python
 CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
+# Tests of the core that need no framework and no store.
+CORE := completeness concurrency decoders faults first_mistakes hashing lifecycle pace parity proxies retry server settings streaming wrong_answers
+# Tests for every save: the fast ones of the core, and one file for each framework.
+FAST := completeness config_files events explain faults first_mistakes proxies retry secrets server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint types test cov demo bench docs wheel lowest pinecone10 milvus langgraph models demo-models reliability clean
+.PHONY: help setup format lint types quick test cov demo bench docs wheel lowest pinecone10 milvus langgraph models demo-models browser reliability clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +42,9 @@ types: .venv/.dev ## mypy (strict) over the code, mypy and pyright over uses of 
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+quick: lint ## For every save, under 40 s: lint, the fast tests of the core, and the classes of both frameworks
+	$(PYTEST) -q -n 2 --hypothesis-profile=quick $(FAST:%=tests/test_%.py) tests/langchain/test_classes.py tests/llama_index/test_embeddings.py
+
 test: .venv/.dev ## All tests that need no environment of their own
 	$(PYTEST) -n 2
 
@@ -53,12 +60,17 @@ docs: .venv/.dev ## Run every snippet of README.md and docs/
 bench: .venv/.dev ## Measure against peers; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.run
 
-wheel: .venv/.dev ## Build the wheel and run the core's tests against it, not against the checkout
+wheel: .venv/.dev ## Build; collect the sdist's tests; run the core's tests against the installed wheel, without a framework
 	rm -rf dist .venv-wheel
 	$(BIN)/uv build --quiet
+	mkdir dist/sdist && tar -xzf dist/*.tar.gz -C dist/sdist --strip-components=1
+	cd dist/sdist && ../../$(PYTEST) --collect-only -qq
+	rm -r $(CODE:%=dist/sdist/%)
 	$(PYTHON) -m venv .venv-wheel
 	$(BIN)/uv pip install --quiet --python .venv-wheel/bin/python "$$(ls dist/*.whl)"
-	cd dist && ../.venv-wheel/bin/python -W error -c "import sparse_embed, sys; assert not {'langchain_core', 'llama_index', 'numpy'} & sys.modules.keys(); print(sparse_embed.__file__)"
+	cd dist/sdist && ../../.venv-wheel/bin/python -W error -c "import sparse_embed; print(sparse_embed.__file__)"
+	$(BIN)/uv pip install --quiet --python .venv-wheel/bin/python "$$(ls dist/*.whl)[server]" pytest pytest-asyncio hypothesis cloudpickle
+	cd dist/sdist && ../../.venv-wheel/bin/python -m pytest $(CORE:%=tests/test_%.py)
 
 lowest: $(BIN)/uv ## Tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest
@@ -70,9 +82,9 @@ pinecone10: $(BIN)/uv ## The pinecone SDK 10 against the local provider (its own
 	$(BIN)/uv pip install --quiet --python .venv-pinecone10/bin/python -e '.[server]' 'pinecone[asyncio]>=10,<11' pytest pytest-asyncio hypothesis
 	.venv-pinecone10/bin/python -m pytest tests/official
 
-milvus: $(BIN)/uv ## Both frameworks in a real Milvus Lite (its own environment: current adapters cannot share one)
+milvus: $(BIN)/uv ## Both frameworks in a real Milvus Lite (the extra `milvus` needs an older setuptools: its own environment)
 	$(PYTHON) -m venv .venv-milvus
-	$(BIN)/uv pip install --quiet --python .venv-milvus/bin/python -e '.[langchain,llama-index,server]' milvus-lite==2.5.1 pymilvus==2.6.9 langchain-milvus==0.3.3 llama-index-vector-stores-milvus==1.2.0 'setuptools<81' pytest pytest-asyncio hypothesis
+	$(BIN)/uv pip install --quiet --python .venv-milvus/bin/python -e '.[milvus,server]' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_MILVUS=1 .venv-milvus/bin/python -m pytest tests/milvus
 
 langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its pins need an environment of their own)
@@ -102,8 +114,16 @@ models: .venv-models/.installed $(WEIGHTS)/.unpacked ## Open models behind the l
 demo-models: .venv-models/.installed $(WEIGHTS)/.unpacked ## The demo with real models, sparse and dense
 	.venv-models/bin/sparse-embed demo --sparse-model splade=$(WEIGHTS)/splade --dense-model sentence-transformers/all-MiniLM-L6-v2=$(WEIGHTS)/minilm
 
-reliability: .venv/.dev ## Count what faults, forks, threads and cancellations break; the full run: make reliability QUICK=
-	$(BIN)/python -m benchmarks.reliability $(QUICK)
+browser: $(BIN)/uv ## The playground in a real Chromium (its own environment; root gets the browser from apt-get)
+	@command -v chromium > /dev/null && command -v chromedriver > /dev/null || { \
+	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
+	} || { echo "make browser needs chromium and chromedriver: sudo apt-get install chromium chromium-driver" >&2; exit 1; }
+	$(PYTHON) -m venv .venv-browser
+	$(BIN)/uv pip install --quiet --python .venv-browser/bin/python -e '.[server]' 'selenium>=4.30,<5' pytest pytest-asyncio hypothesis
+	SPARSE_EMBED_BROWSER=1 .venv-browser/bin/python -m pytest tests/browser
+
+reliability: .venv/.dev ## Count what survives faults, forks, threads and cancellations, in a short form; the full run: make reliability QUICK=
+	$(BIN)/python -m tests.reliability $(QUICK)
 
 QUICK ?= --quick
 

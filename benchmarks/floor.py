@@ -1,6 +1,6 @@
-"""The floor: what a careful person writes by hand with httpx and orjson, checking nothing.
+"""The floor: the shortest concurrent client that one would write by hand with httpx and orjson.
 
-No retries, no checks of lengths, order, ranges or types, no errors of its own: what is left is the wire itself.
+It has no retries, no checks and no errors of its own. What remains is the cost of HTTP and of parsing JSON.
 """
 
 import asyncio
@@ -47,10 +47,10 @@ class Tasks:
     def __init__(self, base_url: str) -> None:
         self.url = f"{base_url}/embed"
         self.client = httpx.AsyncClient()
-        self.places = asyncio.Semaphore(IN_FLIGHT)
+        self.permits = asyncio.Semaphore(IN_FLIGHT)
 
     async def one(self, texts: list[str]) -> list[Any]:
-        async with self.places:
+        async with self.permits:
             response = await self.client.post(self.url, content=request(texts), headers=HEADERS)
             return orjson.loads(response.content)["data"]
 

@@ -1,4 +1,4 @@
-"""Processes: environments of pinned peers, the stub, and contenders that take turns."""
+"""Starts processes: the stub, contenders that take turns, and jobs, each in the environment of its pinned packages."""
 
 import json
 import os
@@ -26,7 +26,7 @@ ENVIRONMENTS = {
 
 @cache
 def python(environment: str) -> str:
-    """The interpreter of an environment, which is made on first use."""
+    """Return the interpreter of an environment, which is built on first use."""
     if environment == OURS:
         return sys.executable
     home = ROOT / f".venv-bench-{environment}"
@@ -43,7 +43,7 @@ def python(environment: str) -> str:
 
 
 class Stub:
-    """The provider stub, running."""
+    """A running provider stub."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -77,7 +77,7 @@ def stub(**options: Any) -> Iterator[Stub]:
 def alternate(
     names: Sequence[str], address: str, *, count: int, rounds: int, tell: Callable[[str], None]
 ) -> dict[str, list[dict[str, float]]]:
-    """Let contenders take turns, each in a process of its own; `rounds` figures for each, after a warm-up."""
+    """Let contenders take turns, each in its own process. Return `rounds` measurements for each, after a warm-up."""
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     with ExitStack() as stack:
         commands = [[python(CONTENDERS[name].environment), "-m", "benchmarks.worker", name, address] for name in names]
@@ -89,7 +89,9 @@ def alternate(
                     raise RuntimeError(f"{name}: wrong vectors")
                 if turn >= 0:
                     figures[name].append(figure)
-                    tell(f"{name}: {count / figure['wall']:,.0f} texts/s, {figure['cpu'] / count * 1e6:.0f} µs CPU")
+                    tell(
+                        f"{name}: {count / figure['wall']:,.0f} texts/s, {figure['cpu'] / count * 1e6:.0f} µs CPU/text"
+                    )
     return figures
 
 
@@ -99,20 +101,20 @@ def ask(worker: "subprocess.Popen[str]", **command: int) -> dict[str, float]:
     worker.stdin.write(json.dumps(command) + "\n")
     answer = worker.stdout.readline()
     if not answer:
-        raise RuntimeError(f"{worker.args!r} ended")
+        raise RuntimeError(f"{worker.args!r} has ended")
     figure: dict[str, float] = json.loads(answer)
     return figure
 
 
 def job(name: str, /, *, environment: str = OURS, **arguments: Any) -> Any:
-    """Run one function of `benchmarks.jobs` in a process of its own; its answer."""
+    """Run a function, such as ``"jobs.stream"``, in its own process and return its result."""
     command = [python(environment), "-m", "benchmarks.jobs", name, json.dumps(arguments)]
-    # Imports are measured as users have them: compiled, as every installer leaves them.
+    # Let Python write bytecode, so that import times are those of an installed package.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(command, cwd=ROOT, env=environ, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """The median of the ratios within a round: what a noisy neighbour does to both falls out."""
+    """The median of the ratios within each round, so that a slow round of the machine affects both sides."""
     return statistics.median(a / b for a, b in zip(over, under, strict=True))

@@ -1,4 +1,4 @@
-"""Single measurements, each in a process of its own: ``python -m benchmarks.jobs NAME '{"argument": …}'``."""
+"""Single measurements. Each runs in its own process: ``python -m benchmarks.jobs jobs.stream '{"argument": …}'``."""
 
 import asyncio
 import ctypes
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from benchmarks.contenders import caller
@@ -16,20 +17,20 @@ from benchmarks.passages import endless, number_of, passage, passages
 
 
 def memory(field: str) -> int:
-    """``VmRSS`` (now) or ``VmHWM`` (highest) of this process, in KiB.
+    """``VmRSS`` (current) or ``VmHWM`` (peak) of this process, in KiB.
 
-    Not ``ru_maxrss``, which on Linux also remembers the parent's size at the fork.
+    Not ``ru_maxrss``, which on Linux includes the size of the parent process at the fork.
     """
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith(field))
 
 
 def stream(address: str, count: int, way: str) -> dict[str, Any]:
-    """Stream `count` passages: highest resident memory, and how far the reader ran ahead of the consumer."""
+    """Stream `count` passages: peak resident memory, and how many texts were read ahead of the consumer."""
     from sparse_embed import SparseEncoder
 
     encoder = SparseEncoder("pinecone", api_key="key", base_url=address)
-    read = given = furthest = 0
+    read = received = furthest = 0
     first: int | None = None
 
     def texts() -> Iterator[str]:
@@ -38,35 +39,35 @@ def stream(address: str, count: int, way: str) -> dict[str, Any]:
             if read == count:
                 return
             read += 1
-            furthest = max(furthest, read - given)
+            furthest = max(furthest, read - received)
             yield text
 
-    def take(vector: Any) -> None:
-        nonlocal first, given
+    def check(vector: Any) -> None:
+        nonlocal first, received
         first = read if first is None else first
-        if vector.indices[0] != given:
-            raise RuntimeError(f"vector {vector.indices[0]} in place {given}")
-        given += 1
+        if vector.indices[0] != received:
+            raise RuntimeError(f"vector {vector.indices[0]} at position {received}")
+        received += 1
 
     async def consume() -> None:
         async for vector in encoder.astream_documents(texts()):
-            take(vector)
+            check(vector)
 
-    passage(0)  # the prose itself
+    passage(0)  # loads the prose, which is not measured
     start = time.perf_counter()
     if way == "async":
         asyncio.run(consume())
     else:
         for vector in encoder.stream_documents(texts()):
-            take(vector)
+            check(vector)
     seconds = time.perf_counter() - start
-    if given != count:
-        raise RuntimeError(f"{given} vectors")
+    if received != count:
+        raise RuntimeError(f"{received} vectors")
     return {"peak": memory("VmHWM"), "seconds": seconds, "read at first vector": first, "furthest ahead": furthest}
 
 
 def held(address: str, count: int, name: str) -> dict[str, float]:
-    """Resident memory that `count` vectors take while they are held, and nothing else is."""
+    """Resident memory per vector, while `count` vectors and nothing else are held."""
     embed = caller(name, address)
     texts = passages(count)
     embed(texts[:96])
@@ -75,20 +76,20 @@ def held(address: str, count: int, name: str) -> dict[str, float]:
     vectors = embed(texts)
     gc.collect()
     after = memory("VmRSS")
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # gives back what was freed: what stays is the vectors
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # returns freed memory to the system: the vectors remain
     trimmed = memory("VmRSS")
-    return {"KiB a vector": (after - before) / len(vectors), "trimmed": (trimmed - before) / len(vectors)}
+    return {"KiB per vector": (after - before) / len(vectors), "trimmed": (trimmed - before) / len(vectors)}
 
 
 def imported(statements: str) -> float:
-    """Seconds that statements of import take in a fresh interpreter."""
+    """Seconds that import statements take in a new interpreter."""
     start = time.perf_counter()
     exec(compile(statements, "imports", "exec"), {})
     return time.perf_counter() - start
 
 
 def queries(address: str, count: int, way: str) -> dict[str, Any]:
-    """Seconds of single queries: ours, bare httpx with its own json, and httpx with orjson, one after another."""
+    """Seconds per query: ours, bare httpx with its own ``.json()``, and httpx with orjson, in turns."""
     import httpx
     import orjson
 
@@ -115,7 +116,7 @@ def queries(address: str, count: int, way: str) -> dict[str, Any]:
         answer = await aclient.post(url, content=request([text], "query"), headers=HEADERS)
         return orjson.loads(answer.content)["data"][0]
 
-    async def through(ask: Callable[[str], Any], text: str) -> tuple[float, Any]:
+    async def timed(ask: Callable[[str], Any], text: str) -> tuple[float, Any]:
         start = time.perf_counter()
         found = ask(text)
         if way == "async":
@@ -134,7 +135,7 @@ def queries(address: str, count: int, way: str) -> dict[str, Any]:
         for turn in range(-100, count):
             names.append(names.pop(0))
             for name in names:
-                took, found = await through(asking[name], passage(turn + 100))
+                took, found = await timed(asking[name], passage(turn + 100))
                 if number_of(found) != turn + 100:
                     raise RuntimeError(f"{name}: wrong vector")
                 if turn >= 0:
@@ -150,7 +151,7 @@ def queries(address: str, count: int, way: str) -> dict[str, Any]:
 
 
 def limited(address: str, count: int, name: str) -> dict[str, Any]:
-    """Send `count` requests of one text against a limit; what was had when all were, or when the client gave up."""
+    """Send `count` requests of one text against a rate limit, until all are answered or the client gives up."""
     texts = passages(count)
     found: list[Any] = []
     error = None
@@ -165,7 +166,7 @@ def limited(address: str, count: int, name: str) -> dict[str, Any]:
             work = iter([lambda: encoder.embed_documents(texts)])
     else:
         embed = caller(name, address)
-        work = (partial(embed, [text]) for text in texts)  # one after another: that is how they are called
+        work = (partial(embed, [text]) for text in texts)  # one after another, as these clients send them
     start = time.perf_counter()
     try:
         for request in work:
@@ -179,7 +180,7 @@ def limited(address: str, count: int, name: str) -> dict[str, Any]:
 
 
 def bm25(rounds: int) -> dict[str, list[float]]:
-    """Texts a second, alternately: chromadb's BM25 function, and our engine new each time and kept."""
+    """Texts per second, in turns: chromadb's BM25 function, our engine made anew each time, and our engine reused."""
     from chromadb.utils.embedding_functions import ChromaBm25EmbeddingFunction
 
     from sparse_embed.server.engines.bm25 import Bm25
@@ -204,7 +205,6 @@ def bm25(rounds: int) -> dict[str, list[float]]:
     return speeds
 
 
-JOBS = {job.__name__: job for job in (stream, held, imported, queries, limited, bm25)}
-
 if __name__ == "__main__":
-    print(json.dumps(JOBS[sys.argv[1]](**json.loads(sys.argv[2]))))
+    module, function = sys.argv[1].split(".")
+    print(json.dumps(getattr(import_module(f"benchmarks.{module}"), function)(**json.loads(sys.argv[2]))))

@@ -1,6 +1,6 @@
-"""The work: passages of about 60 words, and the vector that the stub has for each.
+"""The workload: passages of about 60 words, and the vector that the stub returns for each.
 
-A passage begins with its number and a vector with the same number, so that every vector of every client can be checked.
+A passage begins with its number, and that number is the first index of its vector, so every vector can be checked.
 """
 
 import itertools
@@ -11,8 +11,8 @@ from pydoc_data.topics import topics  # real English prose that every Python has
 from typing import Any
 
 WORDS = 60
-KINDS = 64  # so many different vectors, but for their number
-FIRST_TERM = 2**24  # above every number, so that indices ascend
+KINDS = 64  # number of vectors that differ in more than the passage number
+FIRST_TERM = 2**24  # above every passage number, so that indices ascend
 
 
 @cache
@@ -36,7 +36,7 @@ def endless(start: int = 0) -> Iterator[str]:
 
 @cache
 def tail(kind: int, nonzeros: int) -> tuple[list[int], list[float]]:
-    """All of a sparse vector but its first term, which has the passage's number for index and 1.5 for weight."""
+    """All terms of a sparse vector but the first, whose index is the passage number and whose weight is 1.5."""
     rng = random.Random(kind)
     indices = sorted(rng.sample(range(FIRST_TERM, 2**32), nonzeros - 1))
     return indices, [round(rng.uniform(0.01, 3.0), 7) for _ in indices]
@@ -47,13 +47,8 @@ def vector(number: int, nonzeros: int) -> tuple[list[int], list[float]]:
     return [number, *indices], [1.5, *values]
 
 
-def dense_tail(kind: int, dimensions: int) -> list[float]:
-    rng = random.Random(kind)
-    return [round(rng.uniform(-1.0, 1.0), 7) for _ in range(dimensions - 1)]
-
-
 def number_of(answer: Any) -> int:
-    """The passage that a sparse vector belongs to, whatever type a client has for it."""
+    """The number of the passage that a sparse vector belongs to, for the vector types of all contenders."""
     match answer:
         case {"sparse_indices": indices} | {"indices": indices}:
             return indices[0]

@@ -1,4 +1,4 @@
-"""Draw what was measured: ``python -m benchmarks.plot results.json results.png``."""
+"""Draw the results: ``python -m benchmarks.plot results.json results.png``."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def main(source: str, target: str) -> None:
     colours = [OURS if name.startswith("sparse-embed") else THEIRS for name in names]
     bars = left.barh(names, [speeds[name]["texts/s"] for name in names], color=colours)
     left.bar_label(bars, fmt="{:,.0f}", padding=3)
-    left.set_title("Texts a second, 50 ms a request, default settings")
+    left.set_title("Texts per second at 50 ms per request, default settings")
     left.spines[["top", "right"]].set_visible(False)
     rows = [
         row
@@ -28,14 +28,15 @@ def main(source: str, target: str) -> None:
         for row in section["rows"]
         if row["target"] is not None and "virtual" not in row["figure"]
     ]
-    # How far a figure is beyond its target, whichever direction is good.
+    # Above 1 when the target is met, for targets in either direction.
     beyond = [
-        row["value"] / row["target"] if row["target"] > 0 else -row["target"] / max(row["value"], 0.001) for row in rows
+        row["value"] / row["target"] if row["target"] > 0 else -row["target"] / max(row["value"], 1e-5) for row in rows
     ]
-    right.barh([row["figure"] for row in rows], beyond, color=["#2ca02c" if row["met"] else "#d62728" for row in rows])
+    labels = [", ".join(filter(None, (row["figure"], row["case"]))) for row in rows]
+    right.barh(labels, beyond, color=["#2ca02c" if row["met"] else "#d62728" for row in rows])
     right.axvline(1, color="black", linewidth=1)
     right.set_xscale("log")
-    right.set_title("Against the target (right of the line: reached)")
+    right.set_title("Relative to the target (right of the line: met)")
     right.tick_params(axis="y", labelsize=7)
     right.invert_yaxis()
     right.spines[["top", "right"]].set_visible(False)

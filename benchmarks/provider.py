@@ -1,6 +1,6 @@
-"""A stub of both providers that is never the bottleneck: asyncio protocols, answers put together from ready pieces.
+"""A stub of both sparse wires that is fast enough not to be the bottleneck: answers are joined from prepared bytes.
 
-Run by itself: ``python -m benchmarks.provider --latency 0.05`` prints its port. ``GET /stats`` says what it has done.
+By itself: ``python -m benchmarks.provider --latency 0.05`` prints its port. ``GET /stats`` returns its counts.
 """
 
 import argparse
@@ -16,37 +16,35 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.bucket import TokenBucket
-from benchmarks.passages import KINDS, dense_tail, tail
+from benchmarks.passages import KINDS, tail
+from simulation.limits import TokenBucket
 
 NUMBER = re.compile(rb'(?<!\\)"(\d+) ')
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 FAULTS = ("500", "503", "reset", "stall", "truncated", "413")
-BYTES_A_TOKEN = 5
+BYTES_PER_TOKEN = 5
 REASONS = {200: "OK", 413: "Payload Too Large", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Busy"}
 
 
 @dataclass
 class Options:
-    """What the stub does.
+    """Behaviour of the stub.
 
     Attributes:
         latency: Seconds from a request to its answer.
-        nonzeros: Of a sparse vector.
-        dimensions: Of a dense vector.
-        rate: Requests a second, from a token bucket; 0 for no limit.
-        capacity: Of that bucket.
-        tokens: A minute, from a bucket that holds a minute's worth; 0 for no limit.
-        retry_after: Whether refusals name the time to wait: "honest", "whole" (seconds, rounded up),
-            "absent", "zero" or "tenfold".
-        faults: Percent of the requests that go wrong, all kinds alike.
-        stall: Seconds until an answer that stopped half way is given up.
-        seed: Of the faults.
+        nonzeros: Non-zeros per sparse vector.
+        rate: Requests per second, from a token bucket; 0 for no limit.
+        capacity: Requests that the bucket holds.
+        tokens: Tokens per minute, from a bucket that holds as many; 0 for no limit.
+        retry_after: The Retry-After header of a refusal: "honest", "whole" (seconds, rounded up), "absent", "zero" or
+            "tenfold".
+        faults: Percentage of requests that fail, each kind of fault equally often.
+        stall: Seconds until the stub closes the connection of an answer that stopped halfway.
+        seed: Seed of the faults.
     """
 
     latency: float = 0.0
     nonzeros: int = 200
-    dimensions: int = 1024
     rate: float = 0.0
     capacity: float = 20.0
     tokens: float = 0.0
@@ -65,46 +63,37 @@ class Stub:
         self.requests = TokenBucket(options.rate, options.capacity) if options.rate else None
         self.tokens = TokenBucket(options.tokens / 60, options.tokens) if options.tokens else None
         terms = [tail(kind, options.nonzeros) for kind in range(KINDS)]
-        dense = [dense_tail(kind, options.dimensions) for kind in range(KINDS)]
-        # Each form: the start of an answer, of an item, the rests of items by kind, and the end of an answer.
-        self.chroma_sparse = _form(
+        # For each wire: start of an answer, start of an item, remainders of items by kind, end of an answer.
+        self.chroma = _form(
             '{"embeddings":[',
             '{"indices":[',
             [f'{_more(i)}],"values":[1.5{_more(v)}]}}' for i, v in terms],
             '],"num_tokens":%d}',
         )
-        self.chroma_dense = _form('{"embeddings":[', "[", [f"{_more(v)}]" for v in dense], '],"num_tokens":%d}')
-        pinecone_end = '],"usage":{"total_tokens":%d}}'
-        self.pinecone_sparse = _form(
+        self.pinecone = _form(
             '{"model":"pinecone-sparse-english-v0","vector_type":"sparse","data":[',
             '{"vector_type":"sparse","sparse_indices":[',
             [f'{_more(i)}],"sparse_values":[1.5{_more(v)}]}}' for i, v in terms],
-            pinecone_end,
-        )
-        self.pinecone_dense = _form(
-            '{"model":"llama-text-embed-v2","vector_type":"dense","data":[',
-            '{"vector_type":"dense","values":[',
-            [f"{_more(v)}]}}" for v in dense],
-            pinecone_end,
+            '],"usage":{"total_tokens":%d}}',
         )
 
     def answer(self, head: bytes, body: bytes) -> "tuple[bytes, Callable[[asyncio.Transport, bytes], None]]":
-        """An answer's bytes, and how to send them."""
+        """Return an answer's bytes and the function that sends them."""
         if head.startswith(b"GET /stats"):
             counts = {**self.stats, "in flight": self.in_flight, "CPU ms": int(time.process_time() * 1000)}
             return _http(200, json.dumps(counts).encode()), _whole
         numbers = NUMBER.findall(body)
-        tokens = len(body) // BYTES_A_TOKEN
+        tokens = len(body) // BYTES_PER_TOKEN
         self.stats["requests"] += 1
         self.stats["most in flight"] = max(self.stats["most in flight"], self.in_flight)
         if self.requests is not None or self.tokens is not None:
-            wait = self._refused(tokens)
+            wait = self._seconds_to_wait(tokens)
             if wait:
                 self.stats["429"] += 1
                 return _http(429, b'{"error":"max embedding tokens per minute"}', self._retry_after(wait)), _whole
         if self.rng.random() * 100 < self.options.faults:
             kind = self.rng.choice(FAULTS)
-            if kind != "413" or len(numbers) > 1:  # a single text could not be halved
+            if kind != "413" or len(numbers) > 1:  # a single text cannot be split
                 self.stats[kind] += 1
                 return self._fault(kind, head, body, numbers)
         self.stats["200"] += 1
@@ -112,7 +101,7 @@ class Stub:
         self.stats["tokens"] += tokens
         return self._vectors(head, body, numbers), _whole
 
-    def _refused(self, tokens: int) -> float:
+    def _seconds_to_wait(self, tokens: int) -> float:
         now = asyncio.get_running_loop().time()
         wait = self.requests.take(now) if self.requests is not None else 0.0
         if not wait and self.tokens is not None:
@@ -134,14 +123,9 @@ class Stub:
         return f"retry-after: {seconds:.3f}\r\n"
 
     def _vectors(self, head: bytes, body: bytes, numbers: list[bytes]) -> bytes:
-        sparse = b"pinecone-sparse" in body
-        if b"x-chroma-token" in head.lower():
-            form = self.chroma_sparse if head.startswith(b"POST /embed_sparse") else self.chroma_dense
-        else:
-            form = self.pinecone_sparse if sparse else self.pinecone_dense
-        start, item, rests, end = form
+        start, item, rests, end = self.chroma if head.startswith(b"POST /embed_sparse") else self.pinecone
         items = b",".join([b"%b%b%b" % (item, number, rests[int(number) % KINDS]) for number in numbers])
-        return _http(200, b"%b%b%b" % (start, items, end % (len(body) // BYTES_A_TOKEN)))
+        return _http(200, b"%b%b%b" % (start, items, end % (len(body) // BYTES_PER_TOKEN)))
 
     def _fault(
         self, kind: str, head: bytes, body: bytes, numbers: list[bytes]

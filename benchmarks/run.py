@@ -1,6 +1,6 @@
-"""Measure everything and say what was reached: ``make bench``.
+"""Run all benchmarks and write the results: ``make bench``.
 
-``--only peers floor`` measures some sections and keeps the other results, ``--quick`` is a small trial that writes
+``--only peers floor`` runs some sections and keeps the results of the others. ``--quick`` is a small trial that writes
 nothing.
 """
 
@@ -10,7 +10,6 @@ import os
 import platform
 import statistics
 import subprocess
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,11 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import virtual
 from benchmarks.contenders import CONTENDERS
 from benchmarks.harness import ENVIRONMENTS, ROOT, alternate, job, python, ratio, stub
+from benchmarks.soak import NONZEROS, STALL, growth
+from simulation import virtual
 
 RESULTS = Path(__file__).parent / "results"
 console = Console(highlight=False)
@@ -35,24 +34,32 @@ class Size:
     """How much is measured."""
 
     texts: int = 10_000
-    rounds: int = 5  # of what takes seconds
-    many_rounds: int = 15  # of what takes less than one, or is close to its target
+    rounds: int = 5  # when a round takes seconds
+    many_rounds: int = 15  # when a round takes less than a second, or the figure is close to its target
     queries: int = 2_000
     seconds_limited: int = 60
     streamed: tuple[int, int] = (10_000, 1_000_000)
+    documents: int = 100_000
+    soak_minutes: float = 10.0
 
 
-QUICK = Size(texts=2_000, rounds=1, many_rounds=2, queries=200, seconds_limited=6, streamed=(10_000, 50_000))
+QUICK = Size(2_000, 1, 2, queries=200, seconds_limited=6, streamed=(10_000, 50_000), documents=2_000, soak_minutes=0.2)
 
 
 @dataclass
 class Row:
-    """One figure. Positive targets are to be reached, negative ones not to be passed; None: only for information."""
+    """One figure.
+
+    Attributes:
+        target: The least value if positive, the negated greatest value if negative, None if there is no target.
+        case: What differs between rows of the same figure; the page of results shows the worst of them.
+    """
 
     figure: str
     value: float
     target: float | None = None
     detail: str = ""
+    case: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -77,7 +84,7 @@ def cpus(runs: list[dict[str, float]]) -> list[float]:
 
 
 def speeds(figures: dict[str, list[dict[str, float]]], texts: int) -> dict[str, dict[str, float]]:
-    """Medians: texts a second, and µs of CPU a text."""
+    """Medians: texts per second, and µs of CPU per text."""
     return {
         name: {
             "texts/s": round(texts / statistics.median(walls(runs))),
@@ -87,7 +94,9 @@ def speeds(figures: dict[str, list[dict[str, float]]], texts: int) -> dict[str, 
     }
 
 
-def faster(figures: dict[str, list[dict[str, float]]], ours: str, theirs: str, ms: int, target: float | None) -> Row:
+def throughput(
+    figures: dict[str, list[dict[str, float]]], ours: str, theirs: str, ms: int, target: float | None
+) -> Row:
     value = ratio(walls(figures[theirs]), walls(figures[ours]))
     return Row(f"throughput at {ms} ms: {ours} / {theirs}", value, target)
 
@@ -108,43 +117,45 @@ def peers(size: Size) -> tuple[list[Row], Any]:
     for ms in LATENCIES:
         with stub(latency=ms / 1000) as provider:
             figures = alternate(names, provider.address, count=size.texts, rounds=size.rounds, tell=tell)
-        rows += [faster(figures, ours, theirs, ms, target if ms == 50 else None) for ours, theirs, target in PEERS]
+        rows += [throughput(figures, ours, theirs, ms, target if ms == 50 else None) for ours, theirs, target in PEERS]
         raw[f"{ms} ms"] = speeds(figures, size.texts)
     return rows, raw
 
 
 def floor(size: Size) -> tuple[list[Row], Any]:
-    """Throughput and CPU against hand-written loops that check nothing."""
+    """Throughput and CPU against hand-written code that checks nothing."""
     rows, raw = [], {}
     for ms in LATENCIES:
         names = ["sparse-embed", "floor", "sparse-embed async", "floor async"]
         with stub(latency=ms / 1000) as provider:
             figures = alternate(names, provider.address, count=size.texts, rounds=size.many_rounds, tell=tell)
         for ours, theirs, target in (("sparse-embed", "floor", 0.95), ("sparse-embed async", "floor async", 0.9)):
-            rows.append(faster(figures, ours, theirs, ms, target))
+            rows.append(throughput(figures, ours, theirs, ms, target))
             value = ratio(cpus(figures[ours]), cpus(figures[theirs]))
-            rows.append(Row(f"CPU a text at {ms} ms: {ours} / {theirs}", value, -1.2))
+            rows.append(Row(f"CPU per text at {ms} ms: {ours} / {theirs}", value, -1.2))
         raw[f"{ms} ms"] = speeds(figures, size.texts)
     return rows, raw
 
 
 def frameworks(size: Size) -> tuple[list[Row], Any]:
-    """The classes of the two frameworks against the bare core."""
+    """Throughput of our LangChain and LlamaIndex classes against the core."""
     names = ["sparse-embed", "our LangChain class", "our LlamaIndex class"]
     names += [f"{name} async" for name in names]
     with stub(latency=0.05) as provider:
         figures = alternate(names, provider.address, count=size.texts, rounds=size.many_rounds, tell=tell)
     pairs = [(name, "sparse-embed async" if name.endswith("async") else "sparse-embed") for name in names]
-    rows = [faster(figures, name, core, 50, 0.95) for name, core in pairs if name != core]
+    rows = [throughput(figures, name, core, 50, 0.95) for name, core in pairs if name != core]
     return rows, speeds(figures, size.texts)
 
 
 def queries(size: Size) -> tuple[list[Row], Any]:
-    """Latency of one query, the stub without a delay."""
+    """Latency of one query; the stub answers without delay."""
     rows, raw = [], {}
     for way in ("sync", "async"):
         with stub() as provider:
-            runs = [job("queries", address=provider.address, count=size.queries, way=way) for _ in range(size.rounds)]
+            runs = [
+                job("jobs.queries", address=provider.address, count=size.queries, way=way) for _ in range(size.rounds)
+            ]
         raw[way] = {
             name: {at: round(statistics.median(run[name][at] for run in runs) * 1e6) for at in ("p50", "p99")}
             for name in runs[0]
@@ -158,26 +169,34 @@ def queries(size: Size) -> tuple[list[Row], Any]:
 
 
 class Limited(NamedTuple):
-    """A limit in real time: what it allows, of what, and about how many texts a second that is."""
+    """A rate limit in real time.
+
+    Attributes:
+        per_second: What it allows, in units of `unit`.
+        capacity: What it allows at once.
+        unit: "texts" or "tokens".
+        texts: About how many texts per second that is.
+        options: The stub's options for it.
+    """
 
     per_second: float
     capacity: float
-    of: str
+    unit: str
     texts: int
     options: dict[str, Any]
 
 
 LIMITS = {
-    "20 a second": Limited(20, 20, "texts", 20, {"rate": 20, "capacity": 20}),
-    "60,000 tokens a minute": Limited(1000, 60_000, "tokens", 10, {"tokens": 60_000}),
+    "20 per second": Limited(20, 20, "texts", 20, {"rate": 20, "capacity": 20}),
+    "60,000 tokens per minute": Limited(1000, 60_000, "tokens", 10, {"tokens": 60_000}),
 }
 
 
 def limits(size: Size) -> tuple[list[Row], Any]:
-    """A provider with a limit: a minute of real time, all at once; and thousands of requests in virtual time."""
+    """Rate limits: all clients at the same time for a minute of real time; thousands of requests in virtual time."""
     rows, raw = [], {}
-    runs = [("20 a second", "sparse-embed", header) for header in ("honest", "whole", "absent", "zero", "tenfold")]
-    runs += [("60,000 tokens a minute", "sparse-embed", header) for header in ("whole", "absent")]
+    runs = [("20 per second", "sparse-embed", header) for header in ("honest", "whole", "absent", "zero", "tenfold")]
+    runs += [("60,000 tokens per minute", "sparse-embed", header) for header in ("whole", "absent")]
     runs += [(limit, "sparse-embed async", "honest") for limit in LIMITS]
     runs += [(limit, name, "whole") for limit in LIMITS for name in ("langchain-pinecone", "pinecone SDK", "chromadb")]
     tell(f"{len(runs)} clients, {size.seconds_limited} s")
@@ -188,37 +207,37 @@ def limits(size: Size) -> tuple[list[Row], Any]:
         count = round((limit.capacity / limit.per_second + size.seconds_limited) * limit.texts)
         with stub(latency=0.005, nonzeros=20, retry_after=header, **limit.options) as provider:
             environment = CONTENDERS[client].environment
-            found = job("limited", environment=environment, address=provider.address, count=count, name=client)
+            found = job("jobs.limited", environment=environment, address=provider.address, count=count, name=client)
             return count, found, provider.stats()
 
     with ThreadPoolExecutor(len(runs)) as pool:
         outcomes = list(pool.map(one, runs))
     for (name, client, header), (count, found, stats) in zip(runs, outcomes, strict=True):
         limit = LIMITS[name]
-        goodput = stats[limit.of] / (limit.capacity + limit.per_second * found["seconds"])
+        goodput = stats[limit.unit] / (limit.capacity + limit.per_second * found["seconds"])
         waste = stats.get("429", 0) / stats["requests"]
         detail = f"{found['vectors']} of {count} texts in {found['seconds']:.0f} s" + (
             f", then {found['error']}" if found["error"] else ""
         )
         ours = client.startswith("sparse-embed")
-        place = f"{name}, Retry-After {header}, real time: {client}"
-        rows.append(Row(f"{place}: goodput / allowed", goodput, 0.95 if ours else None, detail))
-        rows.append(Row(f"{place}: wasted / sent", waste, -0.05 if ours else None, f"{stats['requests']} sent"))
-        raw[place] = {**found, **stats}
+        figure, case = f"{name}, real time, {client}", f"Retry-After {header}"
+        rows.append(Row(f"{figure}: goodput / allowed", goodput, 0.95 if ours else None, detail, case))
+        rows.append(Row(f"{figure}: refused / sent", waste, -0.05 if ours else None, f"{stats['requests']} sent", case))
+        raw[f"{figure}, {case}"] = {**found, **stats}
     for name, header, outcome in virtual.runs():
         goodput = statistics.median(run.goodput for run in outcome)
         waste = statistics.median(run.waste for run in outcome)
-        place = f"{name}, Retry-After {header}, virtual time"
-        worst = f"worst of {len(outcome)}: {min(run.goodput for run in outcome):.3f}"
+        figure, case = f"{name}, virtual time", f"Retry-After {header}"
+        worst = f"worst of {len(outcome)} seeds: {min(run.goodput for run in outcome):.3f}"
         targets = (0.95, -0.05) if name in virtual.BUCKETS else (None, None)
-        rows.append(Row(f"{place}: goodput / allowed", goodput, targets[0], worst))
-        worst = f"worst of {len(outcome)}: {max(run.waste for run in outcome):.3f}"
-        rows.append(Row(f"{place}: wasted / sent", waste, targets[1], worst))
+        rows.append(Row(f"{figure}: goodput / allowed", goodput, targets[0], worst, case))
+        worst = f"worst of {len(outcome)} seeds: {max(run.waste for run in outcome):.3f}"
+        rows.append(Row(f"{figure}: refused / sent", waste, targets[1], worst, case))
     return rows, raw
 
 
 def stream(size: Size) -> tuple[list[Row], Any]:
-    """Highest resident memory (VmHWM) of streaming a million texts, over that of ten thousand."""
+    """Peak resident memory (VmHWM) of streaming a million texts, against streaming ten thousand."""
     rows, raw = [], {}
     few, many = size.streamed
     for way in ("sync", "async"):
@@ -226,14 +245,14 @@ def stream(size: Size) -> tuple[list[Row], Any]:
         with stub(nonzeros=8) as provider:
             for _ in range(size.rounds):
                 for count, figures in runs.items():
-                    figures.append(job("stream", address=provider.address, count=count, way=way))
+                    figures.append(job("jobs.stream", address=provider.address, count=count, way=way))
                     last = figures[-1]
                     tell(f"{way}, {count:,}: {last['peak'] / 1024:.1f} MiB, {count / last['seconds']:,.0f} texts/s")
         value = ratio([run["peak"] for run in runs[many]], [run["peak"] for run in runs[few]])
         peaks = [statistics.median(run["peak"] for run in of) / 1024 for of in runs.values()]
         last = runs[many][-1]
         detail = (
-            f"{peaks[1]:.1f} / {peaks[0]:.1f} MiB; first vector when {last['read at first vector']} were read, "
+            f"{peaks[1]:.1f} / {peaks[0]:.1f} MiB; {last['read at first vector']} texts read before the first vector, "
             f"at most {last['furthest ahead']} ahead"
         )
         rows.append(Row(f"peak memory, {way}: streaming {many:,} / {few:,} texts", value, -1.1, detail))
@@ -242,31 +261,31 @@ def stream(size: Size) -> tuple[list[Row], Any]:
 
 
 def held(size: Size) -> tuple[list[Row], Any]:
-    """Resident memory (VmRSS) of vectors that are held, against the SDK's own objects."""
+    """Resident memory (VmRSS) per vector held, against the SDK's own objects."""
     raw: dict[str, list[dict[str, float]]] = {"sparse-embed": [], "sparse-embed async": [], "pinecone SDK": []}
     with stub() as provider:
         for _ in range(size.rounds):
             for name, figures in raw.items():
                 environment = CONTENDERS[name].environment
                 figures.append(
-                    job("held", environment=environment, address=provider.address, count=size.texts, name=name)
+                    job("jobs.held", environment=environment, address=provider.address, count=size.texts, name=name)
                 )
     rows = []
     for name in ("sparse-embed", "sparse-embed async"):
         for what, target, note in (
-            ("KiB a vector", -1.0, ""),
-            ("trimmed", None, "; after malloc_trim: without the free memory that glibc keeps"),
+            ("KiB per vector", -1.0, ""),
+            ("trimmed", None, "; after malloc_trim, which returns free memory to the system"),
         ):
             ours, theirs = ([run[what] for run in raw[of]] for of in (name, "pinecone SDK"))
             detail = f"{statistics.median(ours):.1f} / {statistics.median(theirs):.1f} KiB{note}"
-            rows.append(Row(f"memory of a held vector: {name} / pinecone SDK", ratio(ours, theirs), target, detail))
+            rows.append(Row(f"memory per held vector: {name} / pinecone SDK", ratio(ours, theirs), target, detail))
     return rows, raw
 
 
-IMPORTS = {  # ours, what the target names, and the same with the class that every user of LangChain loads
+IMPORTS = {  # our statement; that of the target; and for LangChain the same with the class that every user loads
     "langchain_sparse_embed": (
         "from langchain_sparse_embed import PineconeInferenceSparseEmbeddings",
-        "import langchain_core.embeddings, httpx, pydantic",  # an almost empty package: langchain-core 1.7 loads on use
+        "import langchain_core.embeddings, httpx, pydantic",  # langchain-core 1.7 loads almost nothing here
         "from langchain_core.embeddings import Embeddings\nimport httpx, pydantic",
     ),
     "sparse_embed": ("from sparse_embed import SparseEncoder", "import httpx, pydantic", None),
@@ -274,17 +293,17 @@ IMPORTS = {  # ours, what the target names, and the same with the class that eve
 
 
 def imports(size: Size) -> tuple[list[Row], Any]:
-    """Time of importing, against importing what is needed anyway."""
+    """Import time, against importing the dependencies alone."""
     rows, raw = [], {}
     for name, (ours, base, loaded) in IMPORTS.items():
         times: dict[str, list[float]] = {statements: [] for statements in (ours, base, loaded) if statements}
         for _ in range(2 * size.many_rounds):
             for statements, figures in times.items():
-                figures.append(job("imported", statements=statements))
+                figures.append(job("jobs.imported", statements=statements))
         raw[name] = {statements: statistics.median(figures) * 1000 for statements, figures in times.items()}
         for over, target, what in (
-            (base, -1.15, "what it stands on"),
-            (loaded, None, "the same with Embeddings loaded"),
+            (base, -1.15, "its dependencies"),
+            (loaded, None, "its dependencies, with Embeddings loaded"),
         ):
             if over:
                 detail = f"{raw[name][ours]:.0f} / {raw[name][over]:.0f} ms"
@@ -293,8 +312,8 @@ def imports(size: Size) -> tuple[list[Row], Any]:
 
 
 def bm25(size: Size) -> tuple[list[Row], Any]:
-    """The local provider's BM25 against chromadb's function, in one process."""
-    raw = job("bm25", rounds=size.rounds)
+    """The local provider's BM25 against chromadb's function, in the same process."""
+    raw = job("jobs.bm25", rounds=size.rounds)
     rows = []
     for name, target in (("ours, cold", 3.0), ("ours, warm", None)):
         detail = f"{statistics.median(raw[name]):,.0f} / {statistics.median(raw['chromadb']):,.0f} texts/s"
@@ -302,8 +321,44 @@ def bm25(size: Size) -> tuple[list[Row], Any]:
     return rows, raw
 
 
+def index_search(size: Size) -> tuple[list[Row], Any]:
+    """Search time of InvertedIndex against a hand-written numpy scan and Qdrant's local mode: exact top 10."""
+    rows, raw = [], {}
+    for terms in ("uniform", "Zipf"):
+        times = job("index_search.search", documents=size.documents, terms=terms, rounds=size.rounds)
+        raw[terms] = {name: round(statistics.median(of), 3) for name, of in times.items()}
+        ours = times.pop("InvertedIndex")
+        for (name, theirs), target in zip(times.items(), (-2.0, -1 / 500), strict=True):
+            detail = f"{raw[terms]['InvertedIndex']:.3g} / {raw[terms][name]:.3g} ms per query"
+            figure = f"search in {size.documents:,} documents: InvertedIndex / {name}"
+            rows.append(Row(figure, ratio(ours, theirs), target, detail, f"{terms} terms"))
+    return rows, raw
+
+
+def soak(size: Size) -> tuple[list[Row], Any]:
+    """Stream for minutes while 5 % of the requests fail, sync and async at the same time: nothing may grow."""
+
+    def one(way: str) -> dict[str, Any]:
+        with stub(latency=0.02, faults=5, stall=STALL, nonzeros=NONZEROS, seed=len(way)) as provider:
+            outcome = job("soak.run", address=provider.address, way=way, seconds=60 * size.soak_minutes)
+            return {**outcome, "provider": provider.stats()}
+
+    with ThreadPoolExecutor() as pool:
+        raw = dict(zip(("sync", "async"), pool.map(one, ("sync", "async")), strict=True))
+    rows = []
+    for way, outcome in raw.items():
+        for name in ("MiB", "sockets", "threads", "tasks", "objects"):
+            early, late = growth(outcome["samples"], name)
+            if early:
+                detail = f"{late:,.1f} / {early:,.1f}; {outcome['vectors']:,} vectors, {outcome['retries']:,} retries"
+                rows.append(Row(f"soak, {way}: last / second quarter", late / early, -1.05, detail, name))
+        outcome["samples"] = outcome["samples"][::10]
+    return rows, raw
+
+
 SECTIONS: dict[str, Section] = {
-    section.__name__: section for section in (peers, floor, frameworks, queries, limits, stream, held, imports, bm25)
+    section.__name__: section
+    for section in (peers, floor, frameworks, queries, limits, stream, held, imports, bm25, index_search, soak)
 }
 
 
@@ -312,7 +367,6 @@ def machine() -> dict[str, str]:
         model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "?")
     packages = ("httpx", "httpcore", "pydantic", "orjson", "langchain-core", "llama-index-core")
     return {
-        "measured": datetime.now(UTC).date().isoformat(),
         "processor": f"{os.cpu_count()} of {model}",
         "system": platform.platform(),
         "Python": platform.python_version(),
@@ -321,26 +375,34 @@ def machine() -> dict[str, str]:
     }
 
 
-def shown_target(row: dict[str, Any]) -> str:
-    target = row["target"]
-    return "" if target is None else f"{'≥' if target > 0 else '≤'} {abs(target):g}"
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown lines, one for each figure that has a target; of several cases, the worst."""
+    lines = ["| figure | result | target | | |", "|---|---|---|---|---|"]
+    figures: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["target"] is not None:
+            figures.setdefault(row["figure"], []).append(row)
+    for figure, cases in figures.items():
+        target = cases[0]["target"]
+        worst = min(cases, key=lambda row: row["value"] if target > 0 else -row["value"])
+        bound = f"{'≥' if target > 0 else '≤'} {abs(target):g}"
+        note = f"worst of {len(cases)}: {worst['case']}; " if len(cases) > 1 else ""
+        mark = "✓" if worst["met"] else "**missed**"
+        lines.append(f"| {figure} | {worst['value']:.3g} | {bound} | {mark} | {note}{worst['detail']} |")
+    return lines
 
 
 def write(results: dict[str, Any]) -> None:
-    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     command = [python("plot"), "-m", "benchmarks.plot", str(RESULTS / "results.json"), str(RESULTS / "results.png")]
     subprocess.run(command, cwd=ROOT, check=True)
-    lines = ["| figure | reached | target | |", "|---|---|---|---|"]
-    for section in results["sections"].values():
-        for row in section["rows"]:
-            mark = {True: "✓", False: "**missed**", None: ""}[row["met"]]
-            lines.append(f"| {row['figure']} | {row['value']:.3g} | {shown_target(row)} | {mark} {row['detail']} |")
-    facts = [f"- {name}: {fact}" for name, fact in results["machine"].items()]
+    days = sorted({section["measured"] for section in results["sections"].values()})
+    facts = [f"- measured: {' and '.join(days)}", *(f"- {name}: {fact}" for name, fact in results["machine"].items())]
+    rows = [row for section in results["sections"].values() for row in section["rows"]]
     page = RESULTS / "README.md"
     start, _, rest = page.read_text().partition("<!-- generated -->\n")
     _, _, end = rest.partition("<!-- end -->\n")
-    page.write_text("\n".join([f"{start}<!-- generated -->", *facts, "", *lines, f"<!-- end -->\n{end}"]))
+    page.write_text("\n".join([f"{start}<!-- generated -->", *facts, "", *table(rows), f"<!-- end -->\n{end}"]))
 
 
 def main() -> None:
@@ -348,25 +410,19 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--quick", action="store_true", help="a small trial that writes nothing")
     given = parser.parse_args()
-    size = QUICK if given.quick else Size()
-    kept = RESULTS / "results.json"
-    results = json.loads(kept.read_text()) if kept.exists() and not given.quick else {"sections": {}}
+    results = json.loads((RESULTS / "results.json").read_text())
     results["machine"] = machine()
-    for name, section in SECTIONS.items():
-        if name not in given.only:
-            continue
-        console.print(f"\n[bold]{name}[/bold]: {section.__doc__}")
-        start = time.monotonic()
-        rows, raw = section(size)
-        tell(f"took {time.monotonic() - start:.0f} s")
-        table = Table("figure", "reached", "target", "", "detail")
-        shown = [asdict(row) | {"met": row.met} for row in rows]
-        for row in shown:
-            mark = {True: "[green]✓", False: "[red]missed", None: ""}[row["met"]]
-            table.add_row(row["figure"], f"{row['value']:.3g}", shown_target(row), mark, row["detail"])
-        console.print(table)
+    today = datetime.now(UTC).date().isoformat()
+    for name in given.only:
+        console.print(f"\n[bold]{name}[/bold]: {SECTIONS[name].__doc__}")
+        rows, raw = SECTIONS[name](QUICK if given.quick else Size())
+        for row in rows:
+            mark = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[row.met]
+            figure = ", ".join(filter(None, (row.figure, row.case)))
+            console.print(f"{figure}: [bold]{row.value:.3g}[/] {mark} {row.detail}")
         if not given.quick:
-            results["sections"][name] = {"rows": shown, "raw": raw}
+            shown = [asdict(row) | {"met": row.met} for row in rows]
+            results["sections"][name] = {"measured": today, "rows": shown, "raw": raw}
             write(results)
 
 

@@ -1,7 +1,7 @@
-"""A contender in its own process: reads commands, one JSON a line, and answers each with its figures.
+"""Runs one contender: ``python -m benchmarks.worker NAME ADDRESS``.
 
-``python -m benchmarks.worker NAME ADDRESS``; a command is ``{"start": 0, "count": 10000}``. Only the call itself is
-measured: wall time, and CPU time of all threads of the process. Every vector is checked afterwards.
+Reads commands such as ``{"start": 0, "count": 10000}``, one per line, and prints the measurements of each as JSON. Only
+the call itself is measured: wall time, and CPU time of all threads of the process. Every vector is checked afterwards.
 """
 
 import gc
@@ -16,7 +16,7 @@ from benchmarks.passages import number_of, passages
 
 def main(name: str, address: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    os.dup2(2, 1)  # what a library prints must not be read as a result
     embed = caller(name, address)
     for line in sys.stdin:
         command = json.loads(line)

@@ -1,10 +1,10 @@
 """Question answering over Python's own reference, with hybrid retrieval: dense and sparse vectors in one Qdrant store.
 
-    pip install 'sparse-embed[all]'
+    pip install '.[all]'
     python examples/langchain_rag.py "When is the else clause of a loop executed?"
 
-With CHROMA_API_KEY set, Chroma Cloud embeds. Without it, a provider in this process does: BM25 (sparse) and hashed
-n-grams (dense), so that everything runs offline.
+With CHROMA_API_KEY set, Chroma Cloud computes the embeddings. Without it, a local provider in this process does, and
+everything runs offline: BM25 (sparse) and hashed n-grams (dense).
 """
 
 import os
@@ -41,18 +41,18 @@ def embeddings() -> Iterator[tuple[ChromaCloudEmbeddings, ChromaCloudSparseEmbed
 
 
 def paragraphs() -> list[Document]:
-    """The language reference from Python's own help; a paragraph that stands under two topics is taken once."""
+    """The language reference from Python's own help; a paragraph that appears under two topics is kept once."""
     found = {paragraph: topic for topic, text in topics.items() for paragraph in text.split("\n\n")}
     return [Document(text, metadata={"topic": topic}) for text, topic in found.items() if len(text) > 100]
 
 
 def as_text(inputs: dict[str, Any]) -> dict[str, str]:
-    """The passages as the prompt wants them."""
+    """The passages joined into one text, for the prompt."""
     return {**inputs, "passages": "\n\n".join(passage.page_content for passage in inputs["passages"])}
 
 
 def chat_model() -> BaseChatModel:
-    """A stand-in that needs no key: put your own chat model here."""
+    """A placeholder that needs no key: put your own chat model here."""
     return FakeListChatModel(responses=["(A chat model would answer here, from the passages above.)"])
 
 

@@ -1,9 +1,10 @@
 """Ask questions about Python's own documentation: hybrid retrieval with LlamaIndex and Qdrant.
 
-    pip install 'sparse-embed[llama-index,server]' llama-index-vector-stores-qdrant
+    pip install '.[all]'
     python examples/llama_index_query_engine.py "how do I compare two values?"
 
-With CHROMA_API_KEY set, Chroma Cloud embeds; without a key, a local provider does: BM25 and hashed word counts.
+With CHROMA_API_KEY set, Chroma Cloud computes the embeddings. Without it, a local provider in this process does, and
+everything runs offline: BM25 (sparse) and hashed n-grams (dense).
 """
 
 import os
@@ -39,7 +40,7 @@ def embeddings() -> Iterator[tuple[ChromaCloudEmbedding, ChromaCloudSparseEmbedd
 
 
 def passages() -> list[TextNode]:
-    """One node a paragraph, so that no splitter has to load a tokenizer."""
+    """One node per paragraph, so that no splitter has to load a tokenizer."""
     return [
         TextNode(text=paragraph, metadata={"topic": topic})
         for topic, text in topics.items()
@@ -53,16 +54,16 @@ def main(question: str = QUESTION) -> None:
         store = QdrantVectorStore(
             "python-docs",
             client=QdrantClient(":memory:"),
-            # BM25 leaves the weight of rare words to the store; SPLADE models bring their own: then leave this out.
+            # BM25 leaves the weight of rare words (IDF) to the store. SPLADE models need no IDF.
             sparse_config=SparseVectorParams(modifier=Modifier.IDF) if "bm25" in sparse.model_name else None,
-            index_doc_id=False,  # the in-memory mode has no payload indexes, and warns
+            index_doc_id=False,  # Qdrant in memory has no payload indexes, and warns
             **sparse.qdrant_kwargs(),
         )
         index = VectorStoreIndex(
             passages(), storage_context=StorageContext.from_defaults(vector_store=store), embed_model=dense
         )
         engine = index.as_query_engine(
-            llm=MockLLM(),  # repeats its prompt: put your model here
+            llm=MockLLM(),  # repeats its prompt: put your own model here
             vector_store_query_mode="hybrid",
             similarity_top_k=3,
             sparse_top_k=20,

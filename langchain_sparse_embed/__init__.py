@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-try:
-    import langchain_core  # noqa: F401  # asked here, once, so that its absence is one clear sentence
-except ModuleNotFoundError as missing:
-    if missing.name != "langchain_core":
-        raise
-    raise ImportError("langchain_sparse_embed needs langchain-core: pip install 'sparse-embed[langchain]'") from None
+from sparse_embed.extras import requires
+
+with requires("langchain-core", "langchain"):
+    import langchain_core  # noqa: F401  # imported here so that its absence is one clear sentence
 
 if TYPE_CHECKING:
     from langchain_sparse_embed.config import init_embeddings, init_sparse_embeddings

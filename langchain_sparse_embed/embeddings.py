@@ -1,7 +1,7 @@
 """Dense embeddings for LangChain: any store, retriever or cache that takes `Embeddings`."""
 
 from langchain_core.embeddings import Embeddings
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from langchain_sparse_embed._delegating import ChromaSettings, Delegating, PineconeSettings, progress_bar, report
 from sparse_embed import DenseEncoder
@@ -14,11 +14,11 @@ class _Dense(Delegating, Embeddings):
     _encoder: DenseEncoder = PrivateAttr()
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Vectors of documents, one a text, in order.
+        """Vectors of documents, one per text, in order.
 
         Raises:
             ConfigurationError: Bad input (a blank text has no dense vector); no request was sent.
-            SparseEmbedError: The vectors cannot be had; ``error.partial`` holds the ones received before.
+            SparseEmbedError: The vectors could not be obtained; ``error.partial`` holds the ones received before.
         """
         with progress_bar(self.show_progress_bar):
             vectors = self._encoder.embed_documents(texts)
@@ -37,7 +37,7 @@ class _Dense(Delegating, Embeddings):
 
         Raises:
             ConfigurationError: Bad input; no request was sent.
-            SparseEmbedError: The vector cannot be had.
+            SparseEmbedError: The vector could not be obtained.
         """
         return self._encoder.embed_query(text)
 
@@ -55,8 +55,10 @@ class ChromaCloudEmbeddings(ChromaSettings, _Dense):
         >>> vectors = embeddings.embed_documents(["the quick brown fox", "a lazy dog"])  # doctest: +SKIP
     """
 
-    model: str = Chroma.default_models["dense"]
-    """Chroma's model id. The default will not change: it would invalidate your index."""
+    model: str = Field(
+        default=Chroma.default_models["dense"],
+        description="Chroma's model id. The default will not change: it would invalidate your index.",
+    )
 
 
 class PineconeInferenceEmbeddings(PineconeSettings, _Dense):
@@ -68,7 +70,8 @@ class PineconeInferenceEmbeddings(PineconeSettings, _Dense):
         >>> vectors = embeddings.embed_documents(["the quick brown fox", "a lazy dog"])  # doctest: +SKIP
     """
 
-    model: str = Pinecone.default_models["dense"]
-    """Pinecone's model id. The default will not change: it would invalidate your index."""
-    dimension: int | None = None
-    """Length of a vector, where the model offers several."""
+    model: str = Field(
+        default=Pinecone.default_models["dense"],
+        description="Pinecone's model id. The default will not change: it would invalidate your index.",
+    )
+    dimension: int | None = Field(default=None, description="Length of a vector, where the model offers several.")

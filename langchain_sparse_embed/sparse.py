@@ -1,12 +1,12 @@
-"""Sparse embeddings for LangChain, which has no type for them: these plug into ``QdrantVectorStore`` as they are.
+"""Sparse embeddings for LangChain, which has no base class for them; ``QdrantVectorStore`` accepts these unchanged.
 
-Not subclasses of `Embeddings`: caches and stores would take their vectors for dense ones.
+Not subclasses of `Embeddings`: caches and stores would treat their vectors as dense ones.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from langchain_sparse_embed._delegating import ChromaSettings, Delegating, PineconeSettings, progress_bar, report
 from sparse_embed import SparseEncoder, SparseVector
@@ -25,15 +25,14 @@ class _Sparse(Delegating):
     _encoder_class = SparseEncoder
     _encoder: SparseEncoder = PrivateAttr()
 
-    return_tokens: bool = False
-    """Ask for the terms behind the indices."""
+    return_tokens: bool = Field(default=False, description="Ask for the terms behind the indices.")
 
     def embed_documents(self, texts: list[str]) -> list[SparseVector]:
-        """Vectors of documents, one a text, in order; a blank text has the empty vector.
+        """Vectors of documents, one per text, in order; a blank text has the empty vector.
 
         Raises:
             ConfigurationError: Bad input; no request was sent.
-            SparseEmbedError: The vectors cannot be had; ``error.partial`` holds the ones received before.
+            SparseEmbedError: The vectors could not be obtained; ``error.partial`` holds the ones received before.
         """
         with progress_bar(self.show_progress_bar):
             vectors = self._encoder.embed_documents(texts)
@@ -52,7 +51,7 @@ class _Sparse(Delegating):
 
         Raises:
             ConfigurationError: Bad input; no request was sent.
-            SparseEmbedError: The vector cannot be had.
+            SparseEmbedError: The vector could not be obtained.
         """
         return self._encoder.embed_query(text)
 
@@ -61,7 +60,7 @@ class _Sparse(Delegating):
         return await self._encoder.aembed_query(text)
 
     def stream_documents(self, texts: Iterable[str]) -> Iterator[SparseVector]:
-        """Vectors of any number of documents, one a text, in order, in bounded memory."""
+        """Vectors of any number of documents, one per text, in order, in bounded memory."""
         return self._encoder.stream_documents(texts)
 
     def astream_documents(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[SparseVector]:
@@ -69,7 +68,7 @@ class _Sparse(Delegating):
         return self._encoder.astream_documents(texts)
 
     def as_qdrant(self) -> "QdrantSparseEmbeddings":
-        """For ``QdrantVectorStore(sparse_embedding=...)``, as the type that is asked for there."""
+        """For ``QdrantVectorStore(sparse_embedding=...)``, as the type that its signature names."""
         from langchain_sparse_embed.stores.qdrant import QdrantSparseEmbeddings
 
         return QdrantSparseEmbeddings(self)
@@ -77,8 +76,8 @@ class _Sparse(Delegating):
     def as_milvus(self) -> "MilvusSparseEmbeddings":
         """For ``Milvus(embedding_function=...)``, alone or in a list with a dense one.
 
-        Give the store ``index_params`` and ``search_params``: its own defaults ask for an index without the lightest
-        fifth of the weights (langchain-milvus 0.3), which Milvus Lite 3 refuses.
+        Pass ``index_params`` and ``search_params`` to the store: its defaults drop the lowest fifth of the weights
+        (langchain-milvus 0.3), which Milvus Lite 3 refuses.
         """
         from langchain_sparse_embed.stores.milvus import MilvusSparseEmbeddings
 
@@ -88,15 +87,15 @@ class _Sparse(Delegating):
         """For ``PineconeSparseVectorStore(embedding=...)``.
 
         Args:
-            placeholder: Stands for a text without terms, of which Pinecone keeps no vector, for instance a tiny weight
-                at an index that no text has. None: such a text is refused by its position in what the store hands over.
+            placeholder: Stored for a text without terms, since Pinecone refuses an empty vector; for instance a tiny
+                weight at an index that no text has. None: such a text is refused, by its position in the store's batch.
         """
         from langchain_sparse_embed.stores.pinecone import PineconeStoreEmbeddings
 
         return PineconeStoreEmbeddings(self, placeholder)
 
     def as_pinecone_text(self, *, placeholder: SparseVector | None = None) -> "PineconeTextEncoder":
-        """For ``PineconeHybridSearchRetriever(sparse_encoder=...)``, in the shape of pinecone-text's encoders.
+        """For ``PineconeHybridSearchRetriever(sparse_encoder=...)``, with the interface of pinecone-text's encoders.
 
         Args:
             placeholder: As in `as_pinecone`.
@@ -127,8 +126,10 @@ class ChromaCloudSparseEmbeddings(ChromaSettings, _Sparse):
         ... )  # doctest: +SKIP
     """
 
-    model: str = Chroma.default_models["sparse"]
-    """Chroma's model id. The default will not change: it would invalidate your index."""
+    model: str = Field(
+        default=Chroma.default_models["sparse"],
+        description="Chroma's model id. The default will not change: it would invalidate your index.",
+    )
 
 
 class PineconeInferenceSparseEmbeddings(PineconeSettings, _Sparse):
@@ -140,7 +141,10 @@ class PineconeInferenceSparseEmbeddings(PineconeSettings, _Sparse):
         >>> sparse.embed_query("quick fox").top(2)  # doctest: +SKIP
     """
 
-    model: str = Pinecone.default_models["sparse"]
-    """Pinecone's model id. The default will not change: it would invalidate your index."""
-    max_tokens_per_sequence: int | None = None
-    """Tokens read of a text: 512 (the default of pinecone-sparse-english-v0) or 2048."""
+    model: str = Field(
+        default=Pinecone.default_models["sparse"],
+        description="Pinecone's model id. The default will not change: it would invalidate your index.",
+    )
+    max_tokens_per_sequence: int | None = Field(
+        default=None, description="Tokens used of each text: 512 (the default of pinecone-sparse-english-v0) or 2048."
+    )

@@ -1,13 +1,9 @@
 """Sparse and dense embeddings from Chroma Cloud and Pinecone Inference for LlamaIndex."""
 
-try:
-    import llama_index.core  # noqa: F401  # asked here, once, so that its absence is one clear sentence
-except ModuleNotFoundError as missing:
-    if missing.name not in ("llama_index", "llama_index.core"):
-        raise
-    raise ImportError(
-        "llama_index_sparse_embed needs llama-index-core: pip install 'sparse-embed[llama-index]'"
-    ) from None
+from sparse_embed.extras import requires
+
+with requires("llama-index-core", "llama-index"):
+    import llama_index.core  # noqa: F401  # imported here so that its absence is one clear sentence
 
 from llama_index_sparse_embed.config import init_embedding, init_sparse_embedding
 from llama_index_sparse_embed.embeddings import ChromaCloudEmbedding, PineconeInferenceEmbedding

@@ -1,11 +1,11 @@
 """Dense embeddings for LlamaIndex: indexes, ingestion pipelines and ``Settings.embed_model``.
 
-Only the private methods are implemented: events, progress bars, LlamaIndex's own cache and rate limiter live in the
-public ones.
+Only the private methods are implemented: LlamaIndex's public ones add events, progress bars, its cache and its rate
+limiter.
 """
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from llama_index_sparse_embed._delegating import ChromaSettings, Delegating, PineconeSettings
 from sparse_embed import DenseEncoder
@@ -45,8 +45,10 @@ class ChromaCloudEmbedding(ChromaSettings, _Dense):
         >>> Settings.embed_model = ChromaCloudEmbedding()  # with CHROMA_API_KEY set
     """
 
-    model_name: str = Chroma.default_models["dense"]
-    """Chroma's model id. The default will not change: it would invalidate your index."""
+    model_name: str = Field(
+        default=Chroma.default_models["dense"],
+        description="Chroma's model id. The default will not change: it would invalidate your index.",
+    )
 
 
 class PineconeInferenceEmbedding(PineconeSettings, _Dense):
@@ -58,7 +60,8 @@ class PineconeInferenceEmbedding(PineconeSettings, _Dense):
         >>> Settings.embed_model = PineconeInferenceEmbedding(dimension=512)  # with PINECONE_API_KEY set
     """
 
-    model_name: str = Pinecone.default_models["dense"]
-    """Pinecone's model id. The default will not change: it would invalidate your index."""
-    dimension: int | None = None
-    """Length of a vector, where the model offers several."""
+    model_name: str = Field(
+        default=Pinecone.default_models["dense"],
+        description="Pinecone's model id. The default will not change: it would invalidate your index.",
+    )
+    dimension: int | None = Field(default=None, description="Length of a vector, where the model offers several.")

@@ -1,7 +1,7 @@
-"""A pipeline step that has sparse vectors ready before a store asks for them.
+"""A pipeline step that computes sparse vectors before a store needs them.
 
-LlamaIndex stores ask for sparse vectors while they write: Milvus for one node at a time, Qdrant on the event loop.
-Asked for beforehand, all texts travel in few requests side by side, and the store finds their vectors in the cache.
+LlamaIndex's stores request sparse vectors while they write: Milvus for one node at a time, Qdrant on the event loop.
+With this step, all texts are sent beforehand in few concurrent requests, and the store finds the vectors in the cache.
 """
 
 import os
@@ -16,7 +16,7 @@ from llama_index_sparse_embed.sparse import ChromaCloudSparseEmbedding, Pinecone
 from sparse_embed import ConfigurationError
 from sparse_embed.cache import MemoryStore
 
-# Milvus takes `node.text` (llama-index-vector-stores-milvus 1.2), which is the content without metadata.
+# Milvus embeds `node.text` (llama-index-vector-stores-milvus 1.2), which is the content without metadata.
 MODES: Final = {"embed": MetadataMode.EMBED, "text": MetadataMode.NONE, "none": MetadataMode.NONE}
 
 
@@ -35,11 +35,11 @@ class SparsePrefetch(TransformComponent):
     """
 
     embedding: ChromaCloudSparseEmbedding | PineconeInferenceSparseEmbedding
-    """Whose cache is filled."""
+    """Its cache is filled."""
     text: Literal["embed", "text", "none"] = "embed"
-    """What the store will ask for: ``"embed"``, the text with the metadata that is meant for embedding (Qdrant,
+    """What the store will embed: ``"embed"``, the text with the metadata that is meant for embedding (Qdrant,
     Pinecone); ``"text"``, ``node.text`` (Milvus); ``"none"``, the text without metadata (Chroma)."""
-    _travelled: bool = PrivateAttr(default=False)
+    _in_worker: bool = PrivateAttr(default=False)
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class SparsePrefetch(TransformComponent):
         """Check that there is a cache to fill; nothing is sent.
 
         Raises:
-            ConfigurationError: The embedding is none of this package, or has no cache; or there is no such text.
+            ConfigurationError: The embedding is not of this package or has no cache, or `text` is unknown.
         """
         if not isinstance(embedding, ChromaCloudSparseEmbedding | PineconeInferenceSparseEmbedding):
             raise ConfigurationError(f"a sparse embedding of this package is needed, not {type(embedding).__name__}")
@@ -65,11 +65,11 @@ class SparsePrefetch(TransformComponent):
         """Embed what is not in the cache yet.
 
         Raises:
-            ConfigurationError: The cache could not serve the store: it is too small, or stays in this worker process.
-            SparseEmbedError: A vector cannot be had.
+            ConfigurationError: The cache cannot serve the store: it is too small, or exists in this worker only.
+            SparseEmbedError: A vector could not be obtained.
         """
         for texts in iter_batch(self._texts(nodes), self.embedding.embed_batch_size):
-            self.embedding.get_text_embedding_batch(texts)  # window by window, so that few vectors are held
+            self.embedding.get_text_embedding_batch(texts)  # one window at a time, to hold few vectors
         return nodes
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:  # noqa: ANN401  # as the base
@@ -81,18 +81,18 @@ class SparsePrefetch(TransformComponent):
     def _texts(self, nodes: Sequence[BaseNode]) -> list[str]:
         texts = list(dict.fromkeys(node.get_content(MODES[self.text]) for node in nodes))
         cache = self.embedding.cache
-        if self._travelled and isinstance(cache, int | MemoryStore):
+        if self._in_worker and isinstance(cache, int | MemoryStore):
             raise ConfigurationError(
-                "the cache of the embedding stays in this worker process, where no store will look: "
-                "give it cache=, the path of a file that processes share"
+                "the embedding's cache exists in this worker process only, and the store is in another: "
+                "give the embedding cache=, the path of a file that processes share"
             )
         if isinstance(cache, int) and cache < len(texts):
             raise ConfigurationError(f"cache={cache} is too small for {len(texts)} texts: the first would be forgotten")
         return texts
 
-    # Not LlamaIndex's __getstate__ (core 0.14), which leaves out with a log line what cannot be pickled.
+    # Not LlamaIndex's __getstate__ (core 0.14), which drops what cannot be pickled and only logs it.
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (type(self), self.embedding, self.text, os.getpid(), self._travelled)
+        return _unpickle, (type(self), self.embedding, self.text, os.getpid(), self._in_worker)
 
     @classmethod
     def class_name(cls) -> str:
@@ -100,7 +100,7 @@ class SparsePrefetch(TransformComponent):
         return cls.__name__
 
 
-def _arrived(cls: type[SparsePrefetch], embedding: Any, text: Any, process: int, travelled: bool) -> SparsePrefetch:  # noqa: ANN401  # from a pickle
+def _unpickle(cls: type[SparsePrefetch], embedding: Any, text: Any, process: int, in_worker: bool) -> SparsePrefetch:  # noqa: ANN401  # from a pickle
     prefetch = cls(embedding, text)
-    prefetch._travelled = travelled or process != os.getpid()
+    prefetch._in_worker = in_worker or process != os.getpid()
     return prefetch

@@ -1,16 +1,17 @@
 """Sparse embeddings for LlamaIndex: dicts of term id and weight, for every store that takes a `BaseSparseEmbedding`.
 
-Only the private methods are implemented: events and progress bars live in the public ones. A blank text has the empty
-dict, and costs no request.
+Only the private methods are implemented: LlamaIndex's public ones add events and progress bars. A blank text has the
+empty dict, and costs no request.
 """
 
 from typing import TYPE_CHECKING
 
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from llama_index_sparse_embed._delegating import ChromaSettings, Delegating, PineconeSettings
-from sparse_embed import SparseEncoder, SparseVector
+from sparse_embed import SparseEncoder
+from sparse_embed.convert import to_dict
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import Pinecone
 
@@ -25,10 +26,10 @@ class _Sparse(Delegating, BaseSparseEmbedding):
     _encoder: SparseEncoder = PrivateAttr()
 
     def _get_query_embedding(self, query: str) -> dict[int, float]:
-        return _as_dict(self._encoder.embed_query(query))
+        return to_dict(self._encoder.embed_query(query))
 
     async def _aget_query_embedding(self, query: str) -> dict[int, float]:
-        return _as_dict(await self._encoder.aembed_query(query))
+        return to_dict(await self._encoder.aembed_query(query))
 
     def _get_text_embedding(self, text: str) -> dict[int, float]:
         return self._get_text_embeddings([text])[0]
@@ -37,15 +38,15 @@ class _Sparse(Delegating, BaseSparseEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[dict[int, float]]:
-        return [_as_dict(vector) for vector in self._encoder.embed_documents(texts)]
+        return [to_dict(vector) for vector in self._encoder.embed_documents(texts)]
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[dict[int, float]]:
-        return [_as_dict(vector) for vector in await self._encoder.aembed_documents(texts)]
+        return [to_dict(vector) for vector in await self._encoder.aembed_documents(texts)]
 
     def qdrant_kwargs(self) -> "QdrantKwargs":
         """What ``QdrantVectorStore`` needs for hybrid and sparse search with this model, and without FastEmbed.
 
-        The store's async methods call these functions on the event loop, which stands still meanwhile
+        The store's async methods call these functions on the event loop and block it meanwhile
         (llama-index-vector-stores-qdrant 0.10).
 
         Example:
@@ -59,9 +60,9 @@ class _Sparse(Delegating, BaseSparseEmbedding):
     def as_milvus(self) -> "MilvusSparseEmbeddingFunction":
         """What ``MilvusVectorStore`` needs for hybrid and sparse search with this model.
 
-        The store asks for the vectors of one node at a time (llama-index-vector-stores-milvus 1.2): put
-        `SparsePrefetch` with ``text="text"`` before it, and 100 nodes cost two requests at most. Its SPARSE mode leaves
-        out the lightest fifth of a query's terms; its HYBRID mode uses them all.
+        The store requests the vectors of one node at a time (llama-index-vector-stores-milvus 1.2): put
+        `SparsePrefetch` with ``text="text"`` before it, and 100 nodes cost at most two requests. Its SPARSE mode drops
+        the lowest fifth of a query's weights; its HYBRID mode uses them all.
 
         Example:
             >>> sparse = ChromaCloudSparseEmbedding()
@@ -85,10 +86,6 @@ class _Sparse(Delegating, BaseSparseEmbedding):
         return EncoderFunction(self._encoder)
 
 
-def _as_dict(vector: SparseVector) -> dict[int, float]:
-    return dict(zip(vector.indices, vector.values, strict=True))
-
-
 class ChromaCloudSparseEmbedding(ChromaSettings, _Sparse):
     """Sparse embeddings from Chroma Cloud.
 
@@ -98,8 +95,10 @@ class ChromaCloudSparseEmbedding(ChromaSettings, _Sparse):
         >>> sparse.get_text_embedding_batch(["the quick brown fox", "a lazy dog"])  # doctest: +SKIP
     """
 
-    model_name: str = Chroma.default_models["sparse"]
-    """Chroma's model id. The default will not change: it would invalidate your index."""
+    model_name: str = Field(
+        default=Chroma.default_models["sparse"],
+        description="Chroma's model id. The default will not change: it would invalidate your index.",
+    )
 
 
 class PineconeInferenceSparseEmbedding(PineconeSettings, _Sparse):
@@ -111,7 +110,10 @@ class PineconeInferenceSparseEmbedding(PineconeSettings, _Sparse):
         >>> sparse.get_query_embedding("quick fox")  # doctest: +SKIP
     """
 
-    model_name: str = Pinecone.default_models["sparse"]
-    """Pinecone's model id. The default will not change: it would invalidate your index."""
-    max_tokens_per_sequence: int | None = None
-    """Tokens read of a text: 512 (the default of pinecone-sparse-english-v0) or 2048."""
+    model_name: str = Field(
+        default=Pinecone.default_models["sparse"],
+        description="Pinecone's model id. The default will not change: it would invalidate your index.",
+    )
+    max_tokens_per_sequence: int | None = Field(
+        default=None, description="Tokens used of each text: 512 (the default of pinecone-sparse-english-v0) or 2048."
+    )

@@ -17,7 +17,10 @@ from sparse_embed.errors import (
     SparseEmbedError,
     UnsupportedModelError,
 )
+from sparse_embed.explanation import explain
 from sparse_embed.vectors import SparseVector, Usage
+
+__version__ = "0.1.0"  # pyproject.toml reads it here
 
 __all__ = [
     "APIConnectionError",
@@ -38,4 +41,5 @@ __all__ = [
     "SparseVector",
     "UnsupportedModelError",
     "Usage",
+    "explain",
 ]

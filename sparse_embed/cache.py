@@ -1,7 +1,8 @@
-"""Vectors remembered by what was asked: provider, address, model, role, parameters and text.
+"""A cache of vectors, keyed by provider, address, model, role, parameters and text.
 
-Decides keys, the stored form, and what a broken entry is (a miss with a warning). Leaves deciding when to look to
-``encoder``. Storage is anything with LangChain's byte-store methods ``mget`` and ``mset``; two are built in.
+The address is part of the key, so vectors from a local provider that stands in for a model are never returned as the
+real ones. Decides keys, the stored format, and what a broken entry is (a miss with a warning). Leaves deciding when to
+look to ``transport``. A store is anything with LangChain's byte-store methods ``mget`` and ``mset``; two are built in.
 """
 
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.locks import ForkSafeLock
+from sparse_embed.locks import ForkAware, ForkSafeLock
 from sparse_embed.providers.base import DenseVector, Request
 from sparse_embed.settings import Role
 from sparse_embed.vectors import SparseVector
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
     import sqlite3
 
 V = TypeVar("V", SparseVector, DenseVector)
-FORM: Final = 1  # the first byte of a value; another form is a miss
-LISTS_AT: Final = 7  # after form, kind, width and count
-KEYS_A_SELECT: Final = 500  # SQLite's oldest limit on variables is 999
+FORMAT_VERSION: Final = 1  # the first byte of a value; another version is a miss
+LISTS_AT: Final = 7  # after version, kind, width and count
+KEYS_PER_SELECT: Final = 500  # SQLite's oldest limit on variables is 999
 
 
 class ByteStore(Protocol):
     """The part of LangChain's ``BaseStore[str, bytes]`` that is used."""
 
     def mget(self, keys: Sequence[str], /) -> list[bytes | None]:
-        """One value a key, None where there is none."""
+        """One value per key, None where there is none."""
         ...
 
     def mset(self, key_value_pairs: Sequence[tuple[str, bytes]], /) -> None:
@@ -43,7 +44,7 @@ class ByteStore(Protocol):
 
 
 class CacheWarning(UserWarning):
-    """The cache could not be used for something; the text is asked from the provider instead."""
+    """The cache could not be read or written; the vector comes from the provider instead."""
 
 
 class Cache(Generic[V]):
@@ -54,29 +55,43 @@ class Cache(Generic[V]):
 
     @property
     def blocks(self) -> bool:
-        """Whether a look may take long enough to matter to an event loop."""
+        """Whether an access may block long enough to matter to an event loop."""
         return not isinstance(self._store, MemoryStore)
 
-    def get(self, asked: "Asked", texts: Sequence[str]) -> dict[str, V]:
+    def get(self, asked: "CacheKey", texts: Sequence[str]) -> dict[str, V]:
         """The vectors that are there."""
         found: dict[str, V] = {}
-        with _no_worse_than_a_miss():
+        with self._warn_on_failure():
             for text, value in zip(texts, self._store.mget([asked.key(text) for text in texts]), strict=True):
                 if value is not None:
                     try:
                         found[text] = cast(V, unpack(value))
                     except ValueError as error:
-                        warnings.warn(f"a cache entry is ignored: {error}", CacheWarning, stacklevel=2)
+                        warnings.warn(f"{self._store}: an entry is ignored: {error}", CacheWarning, stacklevel=2)
         return found
 
-    def put(self, asked: "Asked", vectors: Mapping[str, V]) -> None:
+    def put(self, asked: "CacheKey", vectors: Mapping[str, V]) -> None:
         """Remember vectors."""
-        with _no_worse_than_a_miss():
+        with self._warn_on_failure():
             self._store.mset([(asked.key(text), pack(vector)) for text, vector in vectors.items()])
 
+    @contextmanager
+    def _warn_on_failure(self) -> Iterator[None]:
+        """A store may fail in any way of its own; no vector is lost by it."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, CacheWarning):
+                raise
+            warnings.warn(
+                f"{self._store}: the cache failed and is ignored: {type(error).__name__}: {error}",
+                CacheWarning,
+                stacklevel=4,
+            )
 
-class Asked:
-    """All that an answer depends on but the text."""
+
+class CacheKey:
+    """Everything that an answer depends on, except the text."""
 
     def __init__(self, provider: str, base_url: str, role: Role, request_without_texts: Request) -> None:
         request = request_without_texts
@@ -84,7 +99,7 @@ class Asked:
         self._hash = sha256("\\n".join(parts).encode() + b"\\n" + request.body + b"\\n")
 
     def key(self, text: str) -> str:
-        """A digest: nothing of the text can be read from it."""
+        """A digest, from which the text cannot be recovered."""
         digest = self._hash.copy()
         digest.update(text.encode())
         return digest.hexdigest()
@@ -120,8 +135,11 @@ class MemoryStore:
     def __reduce__(self) -> tuple[type["MemoryStore"], tuple[int]]:
         return MemoryStore, (self._size,)
 
+    def __repr__(self) -> str:
+        return f"cache of {self._size} entries in memory"
+
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """One value a key, None where there is none."""
+        """One value per key, None where there is none."""
         with self._lock:
             for key in keys:
                 if key in self._entries:
@@ -129,7 +147,7 @@ class MemoryStore:
             return [self._entries.get(key) for key in keys]
 
     def mset(self, pairs: Sequence[tuple[str, bytes]]) -> None:
-        """Store, and forget what was not used for longest."""
+        """Store, and drop the least recently used entries."""
         with self._lock:
             for key, value in pairs:
                 self._entries[key] = value
@@ -138,35 +156,39 @@ class MemoryStore:
                 self._entries.popitem(last=False)
 
 
-class SqliteStore:
-    """A SQLite file, shared by threads and processes; a killed process leaves it whole (write-ahead log)."""
+class SqliteStore(ForkAware):
+    """A SQLite file, shared by threads and processes; it survives a killed process (write-ahead log)."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
         self._path = Path(os.path.expanduser(path)).absolute()
         self._lock = ForkSafeLock()
-        self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
 
     def __reduce__(self) -> "tuple[type[SqliteStore], tuple[Path]]":
         return SqliteStore, (self._path,)
 
+    def __repr__(self) -> str:
+        return f"cache {self._path}"
+
     def __del__(self) -> None:
-        if self._connection is not None and self._pid == os.getpid():
+        if self._connection is not None:
             self._connection.close()
+
+    def _forked(self) -> "sqlite3.Connection | None":
+        inherited, self._connection = self._connection, None  # SQLite: not to be used, or closed, across a fork
+        return inherited
 
     @contextmanager
     def _opened(self) -> "Iterator[sqlite3.Connection]":
         import sqlite3
 
         with self._lock:
-            if self._pid != os.getpid():
-                _inherited.append(self._connection)  # SQLite: a connection must not be used, or closed, across a fork
-                self._connection, self._pid = None, os.getpid()
             if self._connection is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 connection = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False, isolation_level=None)
                 try:
-                    with suppress(sqlite3.OperationalError):  # SQLite does not wait for another that switches or writes
+                    with suppress(sqlite3.OperationalError):  # SQLite raises while another process switches or writes
                         connection.execute("PRAGMA journal_mode=WAL")
                     connection.execute("PRAGMA synchronous=NORMAL")
                     connection.execute(
@@ -179,11 +201,11 @@ class SqliteStore:
             yield self._connection
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """One value a key, None where there is none."""
+        """One value per key, None where there is none."""
         values: dict[str, bytes] = {}
         with self._opened() as connection:
-            for start in range(0, len(keys), KEYS_A_SELECT):
-                part = keys[start : start + KEYS_A_SELECT]
+            for start in range(0, len(keys), KEYS_PER_SELECT):
+                part = keys[start : start + KEYS_PER_SELECT]
                 select = f"SELECT key, value FROM vectors WHERE key IN ({','.join('?' * len(part))})"  # noqa: S608  # only ?
                 values.update(connection.execute(select, part))
         return [values.get(key) for key in keys]
@@ -200,24 +222,8 @@ class SqliteStore:
             connection.execute("COMMIT")
 
 
-_inherited: Final["list[sqlite3.Connection | None]"] = []
-
-
-@contextmanager
-def _no_worse_than_a_miss() -> Iterator[None]:
-    """A store may fail in any way of its own; no vector is lost by it."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, CacheWarning):
-            raise
-        warnings.warn(
-            f"the cache failed and is passed over: {type(error).__name__}: {error}", CacheWarning, stacklevel=4
-        )
-
-
 def pack(vector: SparseVector | DenseVector) -> bytes:
-    """A vector as bytes: checksum, form, widths, then the lists. Values take 4 bytes each where that is exact."""
+    """A vector as bytes: checksum, version, widths, then the lists. Values take 4 bytes each where that is exact."""
     if isinstance(vector, SparseVector):
         indices, values, tokens = vector.indices, vector.values, vector.tokens
         kind = b"s" if tokens is None else b"t"
@@ -226,7 +232,7 @@ def pack(vector: SparseVector | DenseVector) -> bytes:
         kind = b"d"
     width = b"f" if _exact_in_four_bytes(values) else b"d"
     lists = f"{len(indices)}I{len(values)}{width.decode()}"
-    body = struct.pack(f"<BccI{lists}", FORM, kind, width, len(values), *indices, *values)
+    body = struct.pack(f"<BccI{lists}", FORMAT_VERSION, kind, width, len(values), *indices, *values)
     if tokens is not None:
         body += b"".join(struct.pack("<H", len(raw)) + raw for raw in (token.encode() for token in tokens))
     return struct.pack("<I", zlib.crc32(body)) + body
@@ -236,11 +242,11 @@ def unpack(raw: bytes) -> SparseVector | DenseVector:
     """The inverse of `pack`.
 
     Raises:
-        ValueError: The bytes are damaged or of another form.
+        ValueError: The bytes are damaged or of another version.
     """
     body = raw[4:]
-    if len(body) < LISTS_AT or struct.unpack_from("<I", raw)[0] != zlib.crc32(body) or body[0] != FORM:
-        raise ValueError("it is damaged or of another form")
+    if len(body) < LISTS_AT or struct.unpack_from("<I", raw)[0] != zlib.crc32(body) or body[0] != FORMAT_VERSION:
+        raise ValueError("it is damaged or of another version")
     (count,) = struct.unpack_from("<I", body, 3)
     kind, width = chr(body[1]), chr(body[2])
     if kind == "d":

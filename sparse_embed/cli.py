@@ -1,35 +1,43 @@
-"""The command line: ``sparse-embed serve`` and ``sparse-embed demo``.
+"""The command line: ``sparse-embed serve``, ``sparse-embed bm25-length`` and ``sparse-embed demo``.
 
 Decides options and what is printed. Leaves the work to the modules it calls.
 """
 
 import os
+import socket
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, NoReturn
+
+from sparse_embed import __version__
 
 try:
     import typer
 
-    from sparse_embed.server import create_app
+    from sparse_embed.server import create_app, own_bm25
+    from sparse_embed.server.engines.bm25 import Bm25
     from sparse_embed.server.engines.weights import ModelError
     from sparse_embed.server.models import find_models
     from sparse_embed.server.run import is_loopback, listen, load_models, url_of
     from sparse_embed.server.run import serve as run_server
     from sparse_embed.server.served import Served, Settings
 except ModuleNotFoundError as missing:
-    # The console script imports this module by itself: the one place where a sentence can replace its traceback.
+    # The console script imports this module directly: only here can a sentence replace its traceback.
     if (missing.name or "").partition(".")[0] == "sparse_embed":
         raise
     raise SystemExit(f"sparse-embed: {missing.name} is not installed: pip install 'sparse-embed[cli]'") from None
 
 KEY_VARIABLE = "SPARSE_EMBED_SERVER_KEY"
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+# Without markup: rich would take the brackets of an extra, [all], for a style and hide them.
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
+)
 
 
 class LogLevel(StrEnum):
-    """How much the server writes to stderr; info is a line for each request."""
+    """How much the server writes to stderr; info is one line per request."""
 
     critical = "critical"
     error = "error"
@@ -45,8 +53,19 @@ class LogFormat(StrEnum):
     json = "json"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sparse-embed {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Sparse and dense embeddings from Chroma Cloud, Pinecone Inference, or this machine."""
 
 
@@ -59,6 +78,13 @@ def serve(
         bool,
         typer.Option("--stand-in", help="Answer for the providers' own models too, with local/bm25 and local/hashing."),
     ] = False,
+    bm25: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,OPTION=VALUE...]",
+            help="A further BM25 model, e.g. de,language=german,document-length=90; also stop-words=FILE. Repeatable.",
+        ),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,19 +107,30 @@ def serve(
     log_level: Annotated[LogLevel, typer.Option(help="How much to write to stderr.")] = LogLevel.warning,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines look.")] = LogFormat.text,
 ) -> None:
-    """Run a local provider that speaks the wire of Chroma Cloud Embed and of Pinecone Inference.
+    """Run a local provider that speaks the wire formats of Chroma Cloud Embed and of Pinecone Inference.
 
-    It accepts every key that is not empty, or only the one in the variable SPARSE_EMBED_SERVER_KEY, which is needed to
-    listen on more than loopback. (A key is no option: others on the machine could read it in the process list.)
+    It accepts every key that is not empty. If the variable SPARSE_EMBED_SERVER_KEY is set, it accepts only that key; to
+    listen on more than loopback, it must be set. (There is no option for the key, because other users of the machine
+    could read it in the process list.)
     """
+    try:
+        socket.getaddrinfo(host, port)
+    except (socket.gaierror, UnicodeError):  # a name that IDNA does not allow is a UnicodeError
+        raise typer.BadParameter(f"this machine knows no host {host!r}", param_hint="--host") from None
     api_key = os.environ.get(KEY_VARIABLE, "").strip() or None
     if api_key is None and not is_loopback(host):
-        typer.echo(f"{host} can be reached from other machines: set {KEY_VARIABLE} first.", err=True)
+        typer.echo(f"Other machines can reach host {host!r}: set {KEY_VARIABLE} first.", err=True)
         raise typer.Exit(2)
     try:
         models = find_models(model or (), revision=revision, download=download)
     except ModelError as error:
         _fail(error)
+    try:
+        further = [own_bm25.read_option(option) for option in bm25 or ()]
+        served = create_app(api_key=api_key, stand_in=stand_in, own_bm25=further, models=models)
+    except ValueError as error:
+        typer.echo(f"--bm25: {error}", err=True)
+        raise typer.Exit(2) from None
     try:
         listener = listen(host, port)
     except OSError as error:
@@ -103,16 +140,31 @@ def serve(
     url = url_of(listener)
 
     def load() -> None:
-        for served in models:
-            typer.echo(f"Loading {served.name} ({served.files.kind}) from {served.files.source} ...", err=True)
+        for found in models:
+            typer.echo(f"Loading {found.name} ({found.files.kind}) from {found.files.source} ...", err=True)
         load_models(models, Settings(device, threads, max_batch_tokens, max_queue_tokens))
-        _announce(url, api_key, stand_in=stand_in, models=models)
+        _announce(url, api_key, stand_in=stand_in, own_bm25=further, models=models)
 
-    served_app = create_app(api_key=api_key, stand_in=stand_in, models=models)
     try:
-        run_server(served_app, listener, log_level=log_level.value, log_format=log_format.value, load=load)
+        run_server(served, listener, log_level=log_level.value, log_format=log_format.value, load=load)
     except ModelError as error:
         _fail(error)
+
+
+@app.command()
+def bm25_length(
+    file: Annotated[Path, typer.Argument(help="UTF-8, one document per line; .jsonl: objects with a `text`.")],
+    language: Annotated[str, typer.Option(help="Language of the documents.")] = "english",
+    stop_words: Annotated[Path | None, typer.Option(help="File of stop words, for another list.")] = None,
+) -> None:
+    """Print the mean length of a file's documents, for `document-length` of serve's --bm25."""
+    try:
+        mean, documents = own_bm25.measure_length(file, own_bm25.read_language(language, stop_words))
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{mean:.1f}")
+    typer.echo(f"words per document, without stop words, in {documents:,} documents", err=True)
 
 
 class ProviderName(StrEnum):
@@ -166,10 +218,13 @@ def demo(
         raise typer.Exit(1) from None
 
 
-def _announce(url: str, api_key: str | None, *, stand_in: bool, models: Sequence[Served]) -> None:
-    with_weights = "".join(f", {served.name} ({served.files.kind})" for served in models)
+def _announce(
+    url: str, api_key: str | None, *, stand_in: bool, own_bm25: Sequence[Bm25], models: Sequence[Served]
+) -> None:
+    further = "".join(f", {engine.name} (sparse)" for engine in own_bm25)
+    further += "".join(f", {model.name} ({model.files.kind})" for model in models)
     typer.echo(f"Local provider on {url} (Ctrl-C stops it)")
-    typer.echo(f"Models: local/bm25 (sparse), local/hashing (dense, no semantics){with_weights}")
+    typer.echo(f"Models: local/bm25 (sparse), local/hashing (dense, no semantics){further}")
     if stand_in:
         typer.echo(
             "Stand-in: these two also answer for the providers' own models. Those answers are NOT their vectors."

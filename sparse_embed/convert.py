@@ -1,13 +1,13 @@
 """`SparseVector` to the types of stores and libraries, and back. Each library is imported when its function is called.
 
-Decides what a store would refuse, or take and damage; it is refused here, with `ConfigurationError` and the position,
-before a request is sent:
+What a store would refuse, or accept and change, is refused here before a request is sent, with `ConfigurationError` and
+the position:
 
 - an index that the store cannot hold, or more terms than it takes (`SparseVector.pruned` keeps the heaviest),
 - a weight that float32 would turn into zero or infinity: all stores keep float32 (Milvus stored 1e39 as infinity),
-- the empty vector, where the store refuses it: Pinecone. The others keep it and never find it. See `each`.
+- the empty vector, where the store refuses it: Pinecone. The others store it and never find it. See `convert_all`.
 
-Leaves sending to the stores' own clients. Lists in the results are fresh: a store may change them.
+Leaves sending to the stores' own clients. Lists in the results are new: a store may change them.
 """
 
 import json
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, Ty
 from pydantic import TypeAdapter, ValidationError
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.extras import requires
 from sparse_embed.vectors import MAX_INDEX, SparseVector
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ class _Limits(NamedTuple):
 
 NUMPY: Final = _Limits("the array")
 QDRANT: Final = _Limits("Qdrant")
-# 1,000 in Pinecone's documentation of 2024, 2,048 since sparse indexes: the larger, as Pinecone itself refuses more.
+# 1,000 in Pinecone's documentation of 2024, 2,048 since sparse indexes: the larger, since Pinecone itself refuses more.
 PINECONE: Final = _Limits("Pinecone", most_terms=2048, takes_empty=False)
 CHROMA: Final = _Limits("Chroma", most_terms=4096)  # its quota of 2026-11
-MILVUS: Final = _Limits("Milvus", largest_index=2**32 - 2)  # takes the empty vector from 2.4.12 on
+MILVUS: Final = _Limits("Milvus", largest_index=2**32 - 2)  # accepts the empty vector since 2.4.12
 PGVECTOR: Final = _Limits("pgvector", most_terms=16_000)
 PGVECTOR_HNSW: Final = PGVECTOR._replace(store="an HNSW index of pgvector", most_terms=1000)
 PGVECTOR_WIDEST: Final = 1_000_000_000
@@ -62,34 +63,34 @@ LUCENE: Final = _Limits("Elasticsearch or OpenSearch", takes_negative=False)
 
 
 @overload
-def each(
+def convert_all(
     convert: Callable[[SparseVector], T],
     vectors: Iterable[SparseVector],
     *,
     on_empty: Literal["raise"] | SparseVector = "raise",
 ) -> list[T]: ...
 @overload
-def each(
+def convert_all(
     convert: Callable[[SparseVector], T], vectors: Iterable[SparseVector], *, on_empty: Literal["skip"]
 ) -> list[T | None]: ...
-def each(
+def convert_all(
     convert: Callable[[SparseVector], T],
     vectors: Iterable[SparseVector],
     *,
     on_empty: Literal["raise", "skip"] | SparseVector = "raise",
 ) -> list[T] | list[T | None]:
-    """Convert many vectors; the result has one item a vector, in order, whatever is empty.
+    """Convert many vectors; the result has one item per vector, in order.
 
     Example:
-        >>> each(to_pinecone, [SparseVector([7], [0.5]), SparseVector([], [])], on_empty="skip")
+        >>> convert_all(to_pinecone, [SparseVector([7], [0.5]), SparseVector([], [])], on_empty="skip")
         [{'indices': [7], 'values': [0.5]}, None]
 
     Args:
-        convert: One of this module's functions; `functools.partial` adds what else it needs.
+        convert: One of this module's functions; `functools.partial` adds its further arguments.
         vectors: The vectors.
-        on_empty: What becomes of a vector without terms. ``"raise"``: it is converted like any other, which is an error
-            where the store refuses it. ``"skip"``: None stands in its place, so that nothing shifts. A vector: the
-            placeholder, converted instead; for instance a tiny weight at an index that no text has.
+        on_empty: How to treat a vector without terms. ``"raise"``: it is converted like any other, which is an error
+            where the store refuses it. ``"skip"``: None takes its place, so that positions stay. A vector: a
+            placeholder that is converted instead; for instance a tiny weight at an index that no text has.
 
     Raises:
         ConfigurationError: The store would refuse a vector; the message names which one.
@@ -134,9 +135,10 @@ def from_json(text: str | bytes) -> SparseVector:
 
 def to_numpy(vector: SparseVector) -> "tuple[NDArray[np.uint32], NDArray[np.float32]]":
     """Indices (uint32) and values (float32), both of shape ``(nnz,)``."""
-    import numpy as np
+    with requires("numpy", "retrievers"):
+        import numpy as np
 
-    indices, values = _checked(vector, NUMPY)
+    indices, values = _check_limits(vector, NUMPY)
     return np.array(indices, np.uint32), np.array(values, np.float32)
 
 
@@ -150,13 +152,14 @@ def to_scipy(vectors: Iterable[SparseVector], width: int | None = None) -> "csr_
 
     Args:
         vectors: The rows; an empty vector is an empty row.
-        width: Number of columns, the same for arrays that are to be multiplied. None: as many as are needed.
+        width: Number of columns, the same for arrays that will be multiplied. None: as many as needed.
     """
-    import numpy as np
-    from scipy.sparse import csr_array
+    with requires("scipy"):
+        from scipy.sparse import csr_array
+    import numpy as np  # scipy depends on it
 
     limits = NUMPY if width is None else _Limits(f"an array of width {width}", largest_index=width - 1)
-    rows = each(lambda vector: _checked(vector, limits), vectors)
+    rows = convert_all(lambda vector: _check_limits(vector, limits), vectors)
     ends = np.cumsum([0, *(len(indices) for indices, _ in rows)])
     columns = np.fromiter((index for indices, _ in rows for index in indices), np.int64, ends[-1])
     data = np.fromiter((value for _, values in rows for value in values), np.float32, ends[-1])
@@ -173,9 +176,10 @@ def from_scipy(matrix: Any) -> list[SparseVector]:  # noqa: ANN401  # any of sci
 
 def to_qdrant(vector: SparseVector) -> "QdrantVector":
     """For a point's named vector, and for ``query_points``."""
-    from qdrant_client.models import SparseVector as QdrantVector
+    with requires("qdrant-client", "qdrant"):
+        from qdrant_client.models import SparseVector as QdrantVector
 
-    indices, values = _checked(vector, QDRANT)
+    indices, values = _check_limits(vector, QDRANT)
     return QdrantVector(indices=indices, values=values)
 
 
@@ -187,9 +191,9 @@ def from_qdrant(stored: "QdrantVector") -> SparseVector:
 def to_pinecone(vector: SparseVector) -> PineconeDict:
     """For ``sparse_values`` of ``upsert`` and ``sparse_vector`` of ``query``.
 
-    Where ``pinecone.SparseValues`` is asked for, as by langchain-pinecone: ``SparseValues(**to_pinecone(vector))``.
+    Where ``pinecone.SparseValues`` is required, as by langchain-pinecone: ``SparseValues(**to_pinecone(vector))``.
     """
-    indices, values = _checked(vector, PINECONE)
+    indices, values = _check_limits(vector, PINECONE)
     return {"indices": indices, "values": values}
 
 
@@ -202,9 +206,10 @@ def from_pinecone(stored: "PineconeDict | SparseValues") -> SparseVector:
 
 def to_chroma(vector: SparseVector) -> "ChromaVector":
     """For a collection's metadata and for ``Knn``; tokens become labels."""
-    from chromadb import SparseVector as ChromaVector
+    with requires("chromadb", "chroma"):
+        from chromadb import SparseVector as ChromaVector
 
-    indices, values = _checked(vector, CHROMA)
+    indices, values = _check_limits(vector, CHROMA)
     return ChromaVector(indices, values, None if vector.tokens is None else list(vector.tokens))
 
 
@@ -215,7 +220,7 @@ def from_chroma(stored: "ChromaVector") -> SparseVector:
 
 def to_milvus(vector: SparseVector) -> dict[int, float]:
     """For a ``SPARSE_FLOAT_VECTOR`` field; `from_dict` is the inverse."""
-    return dict(zip(*_checked(vector, MILVUS), strict=True))
+    return dict(zip(*_check_limits(vector, MILVUS), strict=True))
 
 
 def to_pgvector(vector: SparseVector, dimension: int, *, hnsw: bool = False) -> str:
@@ -224,12 +229,12 @@ def to_pgvector(vector: SparseVector, dimension: int, *, hnsw: bool = False) -> 
     Args:
         vector: The vector. Ids of hashing models reach 2³² and do not fit a ``sparsevec``, whose widest is 10⁹.
         dimension: The declared one of the column.
-        hnsw: The column has, or will have, an HNSW index, which takes 1,000 terms instead of 16,000.
+        hnsw: The column has, or will have, an HNSW index, which accepts 1,000 terms instead of 16,000.
     """
     if not 1 <= dimension <= PGVECTOR_WIDEST:
         raise ConfigurationError(f"dimension must be from 1 to {PGVECTOR_WIDEST:,}, not {dimension}")
     limits = (PGVECTOR_HNSW if hnsw else PGVECTOR)._replace(largest_index=dimension - 1)
-    pairs = zip(*_checked(vector, limits), strict=True)
+    pairs = zip(*_check_limits(vector, limits), strict=True)
     return "{" + ",".join(f"{index + 1}:{value!r}" for index, value in pairs) + f"}}/{dimension}"
 
 
@@ -249,17 +254,17 @@ def from_pgvector(text: str) -> SparseVector:
 def to_token_weights(vector: SparseVector, *, by: Literal["token", "index"] = "token") -> dict[str, float]:
     """For ``sparse_vector`` and ``rank_features`` fields of Elasticsearch and OpenSearch: positive weights by name.
 
-    A dot would be the path of a sub-field: it becomes ``__``, as Elastic's own ELSER does it. Documents and queries
-    must use the same names, so tokens are never replaced by indices on their own.
+    A dot in a name would address a sub-field: it becomes ``__``, as in Elastic's own ELSER. Documents and queries must
+    use the same names, so missing tokens are not replaced by indices automatically.
 
     Args:
         vector: The vector; from an encoder with ``return_tokens=True`` to name terms by token.
-        by: ``"token"`` can be read by people; ``"index"`` works for every vector.
+        by: ``"token"`` is readable; ``"index"`` works for every vector.
 
     Raises:
         ConfigurationError: A weight is not positive, there are no tokens, one is empty, or two have the same name.
     """
-    indices, values = _checked(vector, LUCENE)
+    indices, values = _check_limits(vector, LUCENE)
     if by == "index":
         return dict(zip(map(str, indices), values, strict=True))
     if vector.tokens is None:
@@ -274,16 +279,18 @@ def to_token_weights(vector: SparseVector, *, by: Literal["token", "index"] = "t
     return weights
 
 
-def _checked(vector: SparseVector, limits: _Limits) -> tuple[list[int], list[float]]:
-    """Fresh lists of plain ints and floats (Pinecone 7 and pymilvus refuse an int as a weight), within the limits."""
+def _check_limits(vector: SparseVector, limits: _Limits) -> tuple[list[int], list[float]]:
+    """New lists of plain ints and floats (Pinecone 7 and pymilvus refuse an int as a weight), within the limits."""
     indices, values = list(map(int, vector.indices)), list(map(float, vector.values))
     if not indices:
         if not limits.takes_empty:
-            raise ConfigurationError(f"the vector is empty, which {limits.store} refuses: leave it out")
+            raise ConfigurationError(
+                f"the vector is empty, which {limits.store} refuses: leave it out, or see convert_all(on_empty=)"
+            )
         return indices, values
     if limits.most_terms is not None and len(indices) > limits.most_terms:
         raise ConfigurationError(
-            f"{len(indices)} terms, and {limits.store} takes {limits.most_terms}: "
+            f"{len(indices)} terms, and {limits.store} accepts {limits.most_terms}: "
             f"prune with vector.pruned(max_nnz={limits.most_terms})"
         )
     if indices[-1] > limits.largest_index:
@@ -294,7 +301,7 @@ def _checked(vector: SparseVector, limits: _Limits) -> tuple[list[int], list[flo
     for at, value in enumerate(values):
         if not FLOAT32_MIN <= abs(value) <= FLOAT32_MAX:
             raise ConfigurationError(
-                f"value {value!r} at position {at} does not fit {limits.store}, which keeps float32"
+                f"value {value!r} at position {at} does not fit {limits.store}, which stores float32"
             )
         if value < 0 and not limits.takes_negative:
             raise ConfigurationError(f"value {value!r} at position {at} is negative, which {limits.store} refuses")

@@ -1,8 +1,8 @@
 """The demo: hybrid search over real English text, through LangChain and through LlamaIndex.
 
-The text is the reference of Python's own language topics, which every installation carries. Unless a provider is named,
-a local one is started on a free port and nothing leaves the machine: LangChain then asks it over Chroma's wire, and
-LlamaIndex over Pinecone's. It can run real models, downloaded before or from a folder.
+The text is Python's own language reference, which every installation of Python contains. Unless a provider is named, a
+local one is started on a free port and nothing leaves the machine. LangChain then uses Chroma's wire format, and
+LlamaIndex Pinecone's. It can run open models, from a folder or downloaded before.
 """
 
 import re
@@ -38,7 +38,7 @@ from llama_index_sparse_embed import (
     PineconeInferenceSparseEmbedding,
 )
 from sparse_embed.encoder import SparseEncoder
-from sparse_embed.explain import explain
+from sparse_embed.explanation import explain
 from sparse_embed.server import local_provider
 
 QUESTIONS = (
@@ -70,19 +70,19 @@ Search = Callable[[str], list[Hit]]
 
 
 class Setup(NamedTuple):
-    """One provider and how to reach it; without models, the provider's defaults."""
+    """One provider and how to reach it; without `models`, its default models are used."""
 
     provider: Literal["chroma", "pinecone"]
     address: dict[str, str]
     models: dict[Literal["sparse", "dense"], str]
 
     def arguments(self, kind: Literal["sparse", "dense"], model: str = "model") -> dict[str, Any]:
-        """For a class of either framework; `model` is what it calls that argument."""
+        """Arguments for a class of either framework; `model` is the name of its model argument."""
         return self.address | ({model: self.models[kind]} if kind in self.models else {})
 
 
 def passages() -> list[Document]:
-    """Python's language topics in passages of some 80 words."""
+    """Python's language reference, split into passages of up to 80 words."""
     documents = []
     for topic, text in sorted(topics.items()):
         words = re.sub(r"[*=~^`|+-]{2,}", " ", text).split()
@@ -99,7 +99,7 @@ def run(
     sparse_model: str | None = None,
     dense_model: str | None = None,
 ) -> None:
-    """Index the passages and ask the questions, once with each framework.
+    """Index the passages and search them, once with each framework.
 
     Args:
         provider: A real provider, with its key in the environment; None starts a local one.
@@ -154,7 +154,7 @@ def _name(option: str | None) -> str:
     return (option or "").partition("=")[0]
 
 
-# BM25 leaves the weight of rare terms to the store; learned models such as SPLADE hold it already.
+# BM25 leaves the weight of rare terms (IDF) to the store; learned models such as SPLADE include it.
 def _modifier(setup: Setup) -> Modifier | None:
     return Modifier.IDF if setup.models.get("sparse") == "local/bm25" else None
 
@@ -191,7 +191,7 @@ def _with_llama_index(setup: Setup, documents: list[Document]) -> tuple[Search, 
         **sparse.qdrant_kwargs(),
     )
     with warnings.catch_warnings():
-        # The store asks for an index that Qdrant's local mode does not need (llama-index-vector-stores-qdrant 0.10).
+        # llama-index-vector-stores-qdrant 0.10 creates a payload index, which Qdrant's local mode does not need.
         warnings.filterwarnings("ignore", "Payload indexes have no effect in the local Qdrant")
         index = VectorStoreIndex(
             [TextNode(text=document.page_content, metadata=document.metadata) for document in documents],

@@ -1,7 +1,7 @@
-"""The face of the core: `SparseEncoder` and `DenseEncoder`.
+"""The public face of the core: `SparseEncoder` and `DenseEncoder`.
 
-Decides what a call is: which texts are sent, and how vectors find their way back to their positions. Leaves splitting,
-sending and retrying to ``transport``, and the wire to ``providers``.
+Decides what a call is, and in which form its vectors are returned. Leaves splitting, caching, sending and retrying to
+``transport``, and the wire to ``providers``.
 """
 
 import os
@@ -20,21 +20,25 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, closing
+from functools import partial
 from types import NoneType, TracebackType
-from typing import Any, ClassVar, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
 
-from sparse_embed.cache import Asked, ByteStore, Cache, open_cache
-from sparse_embed.calls import Chunk, check_text, keeping, listed, refuse_bare_text
+from sparse_embed.cache import ByteStore, Cache, CacheKey, open_cache
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.providers import make_provider, read_config
+from sparse_embed.events import CallInfo, Listener, next_id
+from sparse_embed.observers import Observer
+from sparse_embed.providers import make_provider, read_config, split_model
 from sparse_embed.providers.base import Answer, DenseVector, Provider
 from sparse_embed.settings import Kind, Role, Secret, Settings, SupportsSecret, check_kind
-from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
+from sparse_embed.texts import check_text, list_texts, name_text, refuse_bare_text
+from sparse_embed.transport.batching import Batch, achunks, chunks
+from sparse_embed.transport.call import Call, Chunk, Meter, track
 from sparse_embed.transport.client import AsyncClient, HttpLayer, SyncClient
-from sparse_embed.transport.flow import Call, Flow, Meter, embed
+from sparse_embed.transport.flow import Flow, embed, embed_all, embed_or_split
 from sparse_embed.transport.pace import Pace
-from sparse_embed.transport.retry import patience
-from sparse_embed.transport.run import Cancellation, RateLimiter, drive, run_all
+from sparse_embed.transport.retry import retry_policy
+from sparse_embed.transport.run import RateLimiter, Resources, drive, run_all
 from sparse_embed.vectors import SparseVector, Usage
 
 V = TypeVar("V")
@@ -57,6 +61,18 @@ class ProviderOptions(TypedDict, total=False):
     dimension: int | None
     parameters: Mapping[str, Any]
     api_version: str
+
+
+class _State(NamedTuple):
+    """What an encoder is built from, and all that a pickle of it holds."""
+
+    provider: Provider
+    settings: Settings
+    cache: Cache[Any] | None
+    rate_limiter: RateLimiter | None
+    on_progress: Progress | None
+    on_event: Listener | None
+    own_clients: tuple[SyncClient | None, AsyncClient | None]
 
 
 class _Encoder(ABC, Generic[V]):
@@ -89,19 +105,20 @@ class _Encoder(ABC, Generic[V]):
         http_client: SyncClient | None = None,
         http_async_client: AsyncClient | None = None,
         on_progress: Progress | None = None,
+        on_event: Listener | None = None,
         **provider_options: Unpack[ProviderOptions],
     ) -> None:
         """Check the settings; nothing is sent.
 
         Args:
-            provider: ``"chroma"`` or ``"pinecone"``.
+            provider: ``"chroma"`` or ``"pinecone"``; at run time also ``"provider:model"``, as in `from_config`.
             model: The provider's model id. The default is the provider's usual model of this kind, and will not change.
             api_key: The key. Without it, CHROMA_API_KEY or PINECONE_API_KEY is looked up whenever a request is sent.
             base_url: Another address; else CHROMA_EMBED_URL or PINECONE_CONTROLLER_HOST, else the provider's own. A key
                 from the environment goes only to the provider's host, the variable's host, and loopback.
-            batch_size: Texts a request. Default and upper bound: the provider's limit (Chroma 100, Pinecone 96).
-            max_concurrency: Requests in flight, over all calls on this object: so many for all threads together, and so
-                many for each event loop.
+            batch_size: Texts per request. Default and upper bound: the provider's limit (Chroma 100, Pinecone 96).
+            max_concurrency: Requests in flight, over all calls on this object: one limit shared by all threads, and one
+                per event loop.
             max_retries: Sends after the first. None: 6 for documents, 2 for queries.
             deadline: Seconds without a vector after which a call gives up. None: 180 for documents, 30 for queries.
                 Rate limits (429) count against this alone for documents, and against `max_retries` too for queries. An
@@ -111,20 +128,23 @@ class _Encoder(ABC, Generic[V]):
             cache: Remember vectors: a number of entries to hold in memory, the path of a SQLite file, or a store with
                 LangChain's ``mget`` and ``mset`` for bytes. None: no cache. Repeated texts are sent once in any case:
                 those of one call, and in a stream those that fall into one request.
-            rate_limiter: Asked before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
+            rate_limiter: CacheKey before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
             return_tokens: Ask for the terms behind the indices.
             default_headers: Sent with every request.
             allow_insecure_http: Permit a plain ``http://`` address that is not loopback.
             http_client: A ``httpx.Client`` to use as it is (proxy, certificates, mock transport); never closed here.
             http_async_client: The same for the async methods.
             on_progress: Called with (texts done, texts in all or None for a stream), in the caller's thread.
+            on_event: Called with each event of ``sparse_embed.events``, in the thread or task where it occurs; it must
+                return quickly. The same events go to the logger ``sparse_embed``.
             **provider_options: What only one provider has: `ProviderOptions`.
 
         Raises:
             ConfigurationError: A setting that cannot work.
         """
+        name, model = split_model(provider, model)
         own = _Encoder.__init__.__kwdefaults__ or ()
-        chosen = make_provider(provider, self._kind, model, return_tokens, provider_options, settings=own)
+        chosen = make_provider(name, self._kind, model, return_tokens, provider_options, settings=own)
         if api_key is not None and not isinstance(api_key, str):
             if not hasattr(api_key, "get_secret_value"):
                 raise ConfigurationError(f"api_key must be a str or a SecretStr, not {type(api_key).__name__}")
@@ -133,6 +153,9 @@ class _Encoder(ABC, Generic[V]):
             raise ConfigurationError(f"rate_limiter needs acquire and aacquire, unlike {type(rate_limiter).__name__}")
         if not isinstance(default_headers, Mapping | None):
             raise ConfigurationError(f"default_headers must be a mapping, not {type(default_headers).__name__}")
+        for name, callback in (("on_progress", on_progress), ("on_event", on_event)):
+            if callback is not None and not callable(callback):
+                raise ConfigurationError(f"{name} must be callable, unlike {type(callback).__name__}")
         check_kind("http_client", http_client, SyncClient, NoneType)
         check_kind("http_async_client", http_async_client, AsyncClient, NoneType)
         settings = Settings(
@@ -150,46 +173,31 @@ class _Encoder(ABC, Generic[V]):
             warnings.warn(
                 f"batch_size {batch_size} is over {chosen.title}'s limit: {chosen.max_batch_size} is used", stacklevel=2
             )
-        self.__setstate__(
-            {
-                "_provider": chosen,
-                "_settings": settings,
-                "_cache": open_cache(cache),
-                "_rate_limiter": rate_limiter,
-                "_on_progress": on_progress,
-                "_own_clients": (http_client, http_async_client),
-            }
-        )
+        own_clients = (http_client, http_async_client)
+        self.__setstate__(_State(chosen, settings, open_cache(cache), rate_limiter, on_progress, on_event, own_clients))
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._provider: Provider
-        self._settings: Settings
-        self._cache: Cache[Any] | None
-        self._rate_limiter: RateLimiter | None
-        self._on_progress: Progress | None
-        self._own_clients: tuple[SyncClient | None, AsyncClient | None]
-        self.__dict__.update(state)
+    def __setstate__(self, state: _State) -> None:
+        self._state = state
+        self._provider, self._settings = state.provider, state.settings
         limit = self._provider.max_batch_size
         self._batch_size = min(self._settings.batch_size or limit, limit)
+        self._ahead = STREAM_AHEAD * self._settings.max_concurrency
         self._meter = Meter()
         self._pace = Pace()
-        self._http = HttpLayer(self._provider, self._settings, *self._own_clients)
+        self._http = HttpLayer(self._provider, self._settings, *state.own_clients)
+        self._resources = Resources(self._http, state.rate_limiter, state.cache)
 
-    def __getstate__(self) -> dict[str, Any]:
-        if self._own_clients != (None, None):
+    def __getstate__(self) -> _State:
+        if self._state.own_clients != (None, None):
             raise ConfigurationError(
                 "an encoder with its own http_client cannot be pickled: build it in the other process"
             )
-        return self._state()
+        return self._state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copy = object.__new__(type(self))
-        copy.__setstate__(self._state())
+        copy.__setstate__(self._state)
         return copy
-
-    def _state(self) -> dict[str, Any]:
-        names = ("_provider", "_settings", "_cache", "_rate_limiter", "_on_progress", "_own_clients")
-        return {name: getattr(self, name) for name in names}
 
     def __repr__(self) -> str:
         address = f", base_url={self._settings.base_url!r}" if self._settings.base_url else ""
@@ -216,9 +224,19 @@ class _Encoder(ABC, Generic[V]):
         return {}
 
     @property
+    def provider(self) -> str:
+        """The provider's name: ``"chroma"`` or ``"pinecone"``."""
+        return self._provider.name
+
+    @property
     def model(self) -> str:
         """The model that answers for documents."""
         return self._provider.model
+
+    @property
+    def engine(self) -> str | None:
+        """What computed the last answer, where it said so: a local provider names its engine, the real ones do not."""
+        return self._meter.engine
 
     @property
     def usage(self) -> Usage:
@@ -226,7 +244,7 @@ class _Encoder(ABC, Generic[V]):
         return self._meter.usage
 
     def embed_documents(self, texts: Sequence[str]) -> list[V]:
-        """Vectors of documents, one a text, in order.
+        """Vectors of documents, one per text, in order.
 
         Args:
             texts: Any number of texts; they are split into requests, and repeated ones are sent once.
@@ -235,11 +253,11 @@ class _Encoder(ABC, Generic[V]):
             ConfigurationError: Bad input or settings; no request was sent.
             SparseEmbedError: The vectors cannot be had; ``error.partial`` holds the ones received before.
         """
-        return self._embed(listed(texts), "document")
+        return self._embed(list_texts(texts), "document")
 
     async def aembed_documents(self, texts: Sequence[str]) -> list[V]:
         """Like `embed_documents`, on the running event loop."""
-        return await self._aembed(listed(texts), "document")
+        return await self._aembed(list_texts(texts), "document")
 
     def embed_query(self, text: str) -> V:
         """Vector of a query.
@@ -255,177 +273,147 @@ class _Encoder(ABC, Generic[V]):
         return (await self._aembed([text], "query"))[0]
 
     def stream_documents(self, texts: Iterable[str]) -> Iterator[V]:
-        """Vectors of documents, one a text, in order, in bounded memory.
+        """Vectors of documents, one per text, in order, in bounded memory.
 
-        Texts are read in the consumer's thread, some requests ahead of it and no further. Leaving the loop early
-        stops everything. When `texts` itself fails, or holds something that is no text, all vectors of the texts
-        before it are given out first.
+        Texts are read in the consumer's thread, a bounded number of requests ahead of it. Leaving the loop early
+        stops all requests. When `texts` itself raises, or holds something that is not a text, the vectors of all texts
+        before it are yielded first.
 
         Raises:
             ConfigurationError: Bad input or settings.
-            SparseEmbedError: A vector cannot be had; ``error.partial`` holds the ones that were received and not given
-                out, by position.
+            SparseEmbedError: A vector cannot be had; ``error.partial`` holds the ones that were received and not
+                yielded yet, by position.
         """
         refuse_bare_text(texts)
         return self._stream(texts)
 
     def _stream(self, texts: Iterable[str]) -> Iterator[V]:
+        call = self._call("document", None)
         waiting: deque[Chunk[V]] = deque()
-        report = self._stream_reporter()
 
         def flows() -> Iterator[Flow[Chunk[V]]]:
             start = 0
             for part in chunks(texts, self._batch_size, self._check):
-                waiting.append(self._chunk(part, "document", start))
+                waiting.append(self._chunk(call, part, start))
                 start += len(part)
-                self._recall(waiting[-1])
-                yield self._embed_chunk(waiting[-1])
+                yield embed_all(waiting[-1], self._batch_size)
 
-        ahead = STREAM_AHEAD * self._settings.max_concurrency
-        with keeping(waiting, self._remember), closing(self._run(flows(), ahead, report)) as results:
+        with track(call, waiting), closing(self._run(flows(), self._ahead, self._count_streamed())) as results:
             for chunk in results:
-                self._remember(waiting.popleft())
+                waiting.popleft()
                 yield from self._vectors(chunk)
 
     def astream_documents(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[V]:
         """Like `stream_documents`, on the running event loop; `texts` may be an async iterable.
 
-        While `texts` lets it wait for the next text, no vector is given out: a source that idles should end its stream.
+        No vector is yielded while `texts` is being awaited: a source that idles should end its stream.
         """
         refuse_bare_text(texts, asynchronous=True)
         return self._astream(texts)
 
     async def _astream(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[V]:
+        call = self._call("document", None)
         waiting: deque[Chunk[V]] = deque()
-        report = self._stream_reporter()
 
         async def flows() -> AsyncIterator[Flow[Chunk[V]]]:
             start = 0
             async for part in achunks(texts, self._batch_size, self._check):
-                waiting.append(self._chunk(part, "document", start))
+                waiting.append(self._chunk(call, part, start))
                 start += len(part)
-                await self._off_loop(self._recall, waiting[-1])
-                yield self._embed_chunk(waiting[-1])
+                yield embed_all(waiting[-1], self._batch_size)
 
-        ahead = STREAM_AHEAD * self._settings.max_concurrency
-        with keeping(waiting, self._remember):
-            async with aclosing(self._arun(flows(), ahead, report)) as results:
+        with track(call, waiting):
+            async with aclosing(self._arun(flows(), self._ahead, self._count_streamed())) as results:
                 async for chunk in results:
-                    await self._off_loop(self._remember, waiting.popleft())
+                    waiting.popleft()
                     for vector in self._vectors(chunk):
                         yield vector
 
     def _embed(self, texts: list[str], role: Role) -> list[V]:
-        chunk = self._checked(texts, role)
-        self._recall(chunk)
-        batches = list(even_batches(chunk.missing(), self._batch_size))
-        report = self._reporter(chunk, batches)
-        with keeping([chunk], self._remember):
-            if len(batches) == 1:  # no threads for one request
-                never = Cancellation(self._http.permits)
-                report(drive(embed(chunk.call, batches[0]), self._http, self._rate_limiter, never))
-                self._remember(chunk)
-            elif batches:
-                flows = (embed(chunk.call, batch) for batch in batches)
+        chunk = self._checked_chunk(texts, role)
+        with track(chunk.call, [chunk]):
+            # Most calls need one request, and no threads.
+            batches = drive(embed_or_split(chunk, self._batch_size), self._resources)
+            report = self._count(chunk, batches)
+            if batches:
+                flows = (embed(chunk, batch) for batch in batches)
                 with closing(self._run(flows, len(batches), report)) as results:
                     for _ in results:
-                        self._remember(chunk)
+                        pass
         return self._vectors(chunk)
 
     async def _aembed(self, texts: list[str], role: Role) -> list[V]:
         from sparse_embed.transport.arun import adrive
 
-        chunk = self._checked(texts, role)
-        await self._off_loop(self._recall, chunk)
-        batches = list(even_batches(chunk.missing(), self._batch_size))
-        report = self._reporter(chunk, batches)
-        with keeping([chunk], self._remember):
-            if len(batches) == 1:
-                report(await adrive(embed(chunk.call, batches[0]), self._http, self._rate_limiter))
-                await self._off_loop(self._remember, chunk)
-            elif batches:
+        chunk = self._checked_chunk(texts, role)
+        with track(chunk.call, [chunk]):
+            batches = await adrive(embed_or_split(chunk, self._batch_size), self._resources)
+            report = self._count(chunk, batches)
+            if batches:
 
                 async def flows() -> AsyncIterator[Flow[Batch]]:
                     for batch in batches:
-                        yield embed(chunk.call, batch)
+                        yield embed(chunk, batch)
 
                 async with aclosing(self._arun(flows(), len(batches), report)) as results:
                     async for _ in results:
-                        await self._off_loop(self._remember, chunk)
+                        pass
         return self._vectors(chunk)
 
-    def _embed_chunk(self, chunk: Chunk[V]) -> Flow[Chunk[V]]:
-        for batch in even_batches(chunk.missing(), self._batch_size):
-            yield from embed(chunk.call, batch)
-        return chunk
-
     def _run(self, flows: Iterator[Flow[T]], ahead: int, on_done: Callable[[T], None]) -> Generator[T]:
-        width = self._settings.max_concurrency
-        return run_all(flows, self._http, self._rate_limiter, width=width, ahead=ahead, on_done=on_done)
+        return run_all(flows, self._resources, width=self._settings.max_concurrency, ahead=ahead, on_done=on_done)
 
     def _arun(self, flows: AsyncIterator[Flow[T]], ahead: int, on_done: Callable[[T], None]) -> AsyncGenerator[T]:
         from sparse_embed.transport.arun import arun_all
 
-        width = self._settings.max_concurrency
-        return arun_all(flows, self._http, self._rate_limiter, width=width, ahead=ahead, on_done=on_done)
+        return arun_all(flows, self._resources, width=self._settings.max_concurrency, ahead=ahead, on_done=on_done)
 
-    def _checked(self, texts: list[str], role: Role) -> Chunk[V]:
-        """All texts of a call; a stream checks each as it is read."""
-        for position, text in enumerate(texts):
-            self._check(text, position)
-        return self._chunk(texts, role)
-
-    def _chunk(self, texts: list[str], role: Role, start: int = 0) -> Chunk[V]:
-        """Texts that were checked; blank ones have their vector without a request."""
-        call = Call(
-            provider=self._provider,
+    def _call(self, role: Role, texts: int | None) -> Call[V]:
+        provider, settings, cache_key = self._provider, self._settings, None
+        if self._state.cache is not None:
+            base_url = settings.base_url_for(provider.endpoint)
+            cache_key = CacheKey(provider.name, base_url, role, provider.encode([], role))
+        observer = Observer(partial(self._describe, role, texts), self._state.on_event)
+        return Call(
+            provider=provider,
             decode=self._decode,
             role=role,
-            patience=patience(role, self._settings.max_retries, self._settings.deadline),
-            timeout=self._settings.timeout,
+            retry=retry_policy(role, settings.max_retries, settings.deadline),
+            timeout=settings.timeout,
             pace=self._pace,
-            meter=self._meter,
-            found=self._blanks(texts),
+            meter=Meter(self._meter) if observer.active else self._meter,
+            cache_key=cache_key,
+            warn=observer.notify,
+            notify=observer.notify if observer.active else None,
         )
-        return Chunk(texts, start, call)
+
+    def _describe(self, role: Role, texts: int | None) -> CallInfo:
+        provider = self._provider
+        where = self._settings.host_and_port(provider.endpoint)
+        return CallInfo(next_id(), provider.name, provider.model_for(role), provider.kind, role, texts, *where)
+
+    def _checked_chunk(self, texts: list[str], role: Role) -> Chunk[V]:
+        """All texts of a call; a stream checks each as it is read."""
+        for position, text in enumerate(texts):
+            self._check(text, None if role == "query" else position)
+        return self._chunk(self._call(role, len(texts)), texts)
+
+    def _chunk(self, call: Call[V], texts: list[str], start: int = 0) -> Chunk[V]:
+        """Texts that were checked; blank ones have their vector without a request."""
+        return Chunk(call, texts, start, self._blanks(texts))
 
     def _vectors(self, chunk: Chunk[V]) -> list[V]:
         return chunk.vectors()
 
-    def _recall(self, chunk: Chunk[V]) -> None:
-        """Take from the cache what is there."""
-        if self._cache is not None and (texts := list(chunk.missing())):
-            hits = self._cache.get(self._asked(chunk.call.role), texts)
-            chunk.call.found.update(hits)
-            self._meter.add(hits=len(hits))
-
-    def _remember(self, chunk: Chunk[V]) -> None:
-        """Put into the cache what was received since the last time."""
-        if self._cache is not None and (vectors := chunk.newly_received()):
-            self._cache.put(self._asked(chunk.call.role), vectors)
-
-    async def _off_loop(self, use_cache: Callable[[Chunk[V]], None], chunk: Chunk[V]) -> None:
-        """A look into a file or a server must not stop the event loop."""
-        if self._cache is not None:
-            if self._cache.blocks:
-                import asyncio
-
-                await asyncio.to_thread(use_cache, chunk)
-            else:
-                use_cache(chunk)
-
-    def _asked(self, role: Role) -> Asked:
-        base_url = self._settings.base_url_for(self._provider.home)
-        return Asked(self._provider.name, base_url, role, self._provider.encode([], role))
-
-    def _reporter(self, chunk: Chunk[V], batches: list[Batch]) -> Callable[[Batch], None]:
-        tell = self._on_progress
+    def _count(self, chunk: Chunk[V], batches: list[Batch]) -> Callable[[Batch], None]:
+        """Report the progress of a list: what needed no request of its own now, the rest batch by batch."""
+        tell = self._state.on_progress
         if tell is None or chunk.call.role == "query":
             return lambda batch: None
         total = len(chunk.texts)
         left = sum(len(batch.texts) for batch in batches)
         if left < total:
-            tell(total - left, total)  # blank, repeated or cached
+            tell(total - left, total)
 
         def report(batch: Batch) -> None:
             nonlocal left
@@ -434,14 +422,15 @@ class _Encoder(ABC, Generic[V]):
 
         return report
 
-    def _stream_reporter(self) -> Callable[[Chunk[V]], None]:
+    def _count_streamed(self) -> Callable[[Chunk[V]], None]:
+        """Report the progress of a stream."""
         done = 0
 
         def report(chunk: Chunk[V]) -> None:
             nonlocal done
             done += len(chunk.texts)
-            if self._on_progress is not None:
-                self._on_progress(done, None)
+            if self._state.on_progress is not None:
+                self._state.on_progress(done, None)
 
         return report
 
@@ -495,13 +484,15 @@ class DenseEncoder(_Encoder[DenseVector]):
         return self._provider.decode_dense(content)
 
     @staticmethod
-    def _check(text: str, position: int) -> None:
+    def _check(text: str, position: int | None) -> None:
         check_text(text, position)
         if not text or text.isspace():
-            raise ConfigurationError(f"text {position} is blank, and a blank text has no dense vector: leave it out")
+            raise ConfigurationError(
+                f"{name_text(position)} is blank, and a blank text has no dense vector: leave it out"
+            )
 
     def _vectors(self, chunk: Chunk[DenseVector]) -> list[DenseVector]:
         vectors = super()._vectors(chunk)
-        if len(chunk.call.found) == len(vectors):
+        if len(chunk.found) == len(vectors):
             return vectors
         return [vector.copy() for vector in vectors]  # a caller may change a list: repeated texts must not share one

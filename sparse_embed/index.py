@@ -1,7 +1,7 @@
 """Exact search over sparse vectors in this process: `InvertedIndex`.
 
-Decides scores, their order, and how postings are kept: in sorted runs that are never changed and are merged when they
-grow alike, so that an addition costs no rebuild and a search needs no lock. Leaves embedding to ``encoder``.
+Decides scores, their order, and how postings are stored: in sorted, immutable runs, which are merged when their sizes
+become similar, so that an addition needs no rebuild and a search needs no lock. Leaves embedding to ``encoder``.
 """
 
 import json
@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Self
 from uuid import uuid4
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.extras import requires
 from sparse_embed.locks import ForkSafeLock
+from sparse_embed.options import check_count
 from sparse_embed.vectors import SparseVector
 
-try:
+with requires("numpy", "retrievers"):
     import numpy as np
-except ModuleNotFoundError as missing:
-    raise ImportError("InvertedIndex needs numpy: pip install 'sparse-embed[retrievers]'") from missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Filter = Callable[[Mapping[str, Any]], object] | Mapping[str, Any]
-FORM: Final = 1  # of a saved file
+FORMAT_VERSION: Final = 1  # of a saved file
 # What numpy, zipfile and json raise for damaged files, found by flipping each bit of one.
 UNREADABLE: Final = (
     ValueError,
@@ -38,8 +38,40 @@ UNREADABLE: Final = (
     RuntimeError,
     zipfile.BadZipFile,
 )
-SORT_AT: Final = 2**20  # postings: what is added waits unsorted up to this (8 MB), so that single additions are cheap
+SORT_AT: Final = 2**20  # postings: additions stay unsorted up to this (8 MB), so that single ones are cheap
 _NONE: Final = np.empty(0, np.intp)
+
+
+# The field of every document's metadata by which a file shows whose `SparseRetriever` saved it.
+WRITERS: Final = {"LangChain": "page_content", "LlamaIndex": "_node_content"}
+
+
+class Origin(NamedTuple):
+    """What made the vectors of an index.
+
+    Attributes:
+        provider: ``"chroma"`` or ``"pinecone"``; None for an encoder that does not say.
+        model: The model's id.
+        engine: What computed the vectors where a local provider did, and said so; None for the real providers.
+    """
+
+    provider: str | None
+    model: str
+    engine: str | None = None
+
+    @classmethod
+    def of(cls, encoder: Any) -> Self:  # noqa: ANN401  # of the core, of a framework, or of another package
+        """What an encoder says of itself; the engine is known after its first answer."""
+        model = getattr(encoder, "model", None) or getattr(encoder, "model_name", None)
+        return cls(getattr(encoder, "provider", None), str(model), getattr(encoder, "engine", None))
+
+    def agrees(self, other: "Origin") -> bool:
+        """Whether both make the same vectors, as far as both say."""
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True) if None not in (mine, theirs))
+
+    def __str__(self) -> str:
+        made_by = f" of {self.provider}" if self.provider else ""
+        return f"{self.model}{made_by}{f', computed by {self.engine}' if self.engine else ''}"
 
 
 class Hit(NamedTuple):
@@ -62,19 +94,23 @@ class Hit(NamedTuple):
 class InvertedIndex:
     """Finds the documents with the greatest inner product: exact, incremental, in memory.
 
-    Weights are kept as float32, as in every store, and scores are summed in float64. A posting takes 8 bytes: about
-    80 MB for 100,000 documents of 100 terms. Tokens are not kept.
+    Weights are stored as float32, as in every store, and scores are summed in float64. A posting takes 8 bytes: about
+    80 MB for 100,000 documents of 100 terms. Tokens are not stored.
 
     Threads: any number may search while others add and delete. A search sees each call of `add` or `delete` as a whole
-    or not at all, and sees every one that returned before it began. It waits for a lock only in the first search after
-    a change.
+    or not at all, and sees every call that returned before it began. Only the first search after a change waits for a
+    lock.
 
     Args:
         idf: Multiply the query's weights by ln(1 + (N - df + 0.5) / (df + 0.5)), where N is the number of documents and
             df how many of them have the term: Qdrant's formula, for models whose vectors leave IDF to the store (BM25).
+
+    Attributes:
+        origin: What made the vectors, if it is known. Set by the retrievers, and saved with the index.
     """
 
     def __init__(self, *, idf: bool = False) -> None:
+        self.origin: Origin | None = None
         self._idf = idf
         self._lock = ForkSafeLock()
         self._row_of: dict[str, int] = {}  # documents that are not deleted
@@ -90,6 +126,10 @@ class InvertedIndex:
     def idf(self) -> bool:
         """Whether the query's weights are multiplied by IDF."""
         return self._idf
+
+    def __repr__(self) -> str:
+        model = "" if self.origin is None else f", model={self.origin.model!r}"
+        return f"{type(self).__name__}({len(self)} documents, idf={self._idf}{model})"
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -107,14 +147,14 @@ class InvertedIndex:
         """Add documents, or replace those whose id is there already (they then count as added last).
 
         Args:
-            ids: One a vector.
-            vectors: All of one model. A document with an empty vector is kept, and never found.
-            metadata: One mapping a vector, for `search`'s filter and for `Hit`; JSON values, if it is to be saved.
+            ids: One per vector.
+            vectors: All of one model. A document with an empty vector is stored, and never found.
+            metadata: One mapping per vector, for `search`'s filter and for `Hit`; JSON values, if it is to be saved.
 
         Raises:
-            ConfigurationError: Unequal lengths, an id that is no str, a weight beyond float32. Nothing was added.
+            ConfigurationError: Unequal lengths, an id that is not a str, a weight beyond float32. Nothing was added.
         """
-        ids, vectors = _ids(ids), list(vectors)
+        ids, vectors = _list_ids(ids), list(vectors)
         described = [{} for _ in ids] if metadata is None else list(metadata)
         if not len(ids) == len(vectors) == len(described):
             raise ConfigurationError(f"{len(ids)} ids, {len(vectors)} vectors and {len(described)} metadata")
@@ -122,7 +162,7 @@ class InvertedIndex:
             if not isinstance(vector, SparseVector):
                 raise ConfigurationError(f"vector {at} is {type(vector).__name__}, not SparseVector")
             if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
-                raise ConfigurationError(f"metadata {at} is no mapping with str keys")
+                raise ConfigurationError(f"metadata {at} is not a mapping with str keys")
         new = _Waiting.of(vectors)
         copies = [dict(fields) for fields in described]
         with self._lock:
@@ -135,17 +175,17 @@ class InvertedIndex:
             self._waiting.append(new)
             self._unsorted += len(new.terms)
             if self._unsorted >= SORT_AT:
-                self._take_in()
+                self._update()
             else:
                 self._stale = True
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Delete documents; ids that are not there are passed over.
+        """Delete documents; unknown ids are ignored.
 
         Returns:
             How many were deleted.
         """
-        ids = _ids(ids)
+        ids = _list_ids(ids)
         with self._lock:
             rows = [self._row_of.pop(key) for key in dict.fromkeys(ids) if key in self._row_of]
             self._dead += rows
@@ -176,15 +216,14 @@ class InvertedIndex:
         """
         if not isinstance(query, SparseVector):
             raise ConfigurationError(f"query is {type(query).__name__}, not SparseVector: embed it first")
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ConfigurationError(f"k must be a whole number of at least 1, not {k!r}")
+        check_count("k", k)
         snapshot = self._current()
         rows, scores, shares = snapshot.scores(query, idf=self._idf)
-        if filter is None and k < len(rows):  # leave out what cannot be among the first k; the rows stay in order
+        if filter is None and k < len(rows):  # drop rows that cannot be among the first k; the rest stay in order
             best = np.flatnonzero(scores >= np.partition(scores, len(rows) - k)[len(rows) - k])
             rows, scores = rows[best], scores[best]
-        accepts = _equals(filter) if isinstance(filter, Mapping) else filter
-        order = np.argsort(-scores, kind="stable")  # so equal scores stay in the order of rows, that of addition
+        accepts = _match_fields(filter) if isinstance(filter, Mapping) else filter
+        order = np.argsort(-scores, kind="stable")  # equal scores stay in the order of rows, which is that of addition
         ranked = zip(rows[order].tolist(), scores[order].tolist(), strict=True)
         return list(islice(snapshot.hits(ranked, accepts, shares if terms else None), k))
 
@@ -199,10 +238,11 @@ class InvertedIndex:
         snapshot = self._current()
         alive = np.ones(snapshot.rows, np.bool_) if snapshot.alive is None else snapshot.alive
         ids, metadata = list(compress(snapshot.ids, alive)), compress(snapshot.metadata, alive)
-        about = json.dumps({"form": FORM, "idf": self._idf, "ids": ids})
+        origin = None if self.origin is None else self.origin._asdict()
+        about = json.dumps({"form": FORMAT_VERSION, "idf": self._idf, "ids": ids, "origin": origin})
         fields = ",".join(map(_json, ids, metadata))
         texts = {"about": about, "metadata": f"[{fields}]"}
-        arrays = _merged(snapshot.runs, alive)._asdict()
+        arrays = _merge(snapshot.runs, alive)._asdict()
         arrays |= {name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()}
         path = Path(path)
         unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
@@ -220,7 +260,7 @@ class InvertedIndex:
         """Read what `save` wrote.
 
         Raises:
-            ConfigurationError: The file is damaged, or something else.
+            ConfigurationError: The file is damaged, or not an index.
             OSError: It cannot be read.
         """
         with open(path, "rb") as file:
@@ -230,15 +270,40 @@ class InvertedIndex:
                 raise ConfigurationError(f"{os.fspath(path)} is damaged, or not an index written by save") from error
 
     @classmethod
+    def load_for(cls, framework: str, path: str | os.PathLike[str], *, expected: Origin | None) -> Self:
+        """Read what the `SparseRetriever` of a framework saved.
+
+        Args:
+            framework: A key of `WRITERS`.
+            path: The file.
+            expected: What will embed the queries; None: any model. A file without an origin is not checked.
+
+        Raises:
+            ConfigurationError: The file is damaged, was saved by something else, or holds vectors of another model.
+        """
+        index = cls.load(path)
+        writers = [name for name, field in WRITERS.items() if all(field in fields for fields in index._metadata)]
+        if framework not in writers:
+            writer = f"{writers[0]}'s SparseRetriever" if writers else "something else"
+            raise ConfigurationError(f"{os.fspath(path)} was saved by {writer}, not by {framework}'s SparseRetriever")
+        if index.origin and expected and not index.origin.agrees(expected):
+            raise ConfigurationError(
+                f"{os.fspath(path)} holds vectors of {index.origin}, and queries would be embedded with {expected}: "
+                "give the same model, embed the documents again, or pass check_model=False"
+            )
+        return index
+
+    @classmethod
     def _read(cls, file: BinaryIO) -> Self:
         arrays = np.load(file, allow_pickle=False)
         run = _Run(*(arrays[name] for name in _Run._fields))
         about, metadata = (json.loads(arrays[name].tobytes()) for name in ("about", "metadata"))
         index = cls(idf=bool(about["idf"]))
-        index._ids, index._metadata = _ids(about["ids"]), metadata
+        index.origin = Origin(**about["origin"]) if about.get("origin") else None  # older files have none
+        index._ids, index._metadata = _list_ids(about["ids"]), metadata
         index._row_of = {key: row for row, key in enumerate(index._ids)}
         if (
-            about["form"] != FORM
+            about["form"] != FORMAT_VERSION
             or not run.is_sound(len(index._ids))
             or not len(index._row_of) == len(index._ids) == len(index._metadata)
             or not all(isinstance(fields, dict) for fields in index._metadata)
@@ -251,11 +316,11 @@ class InvertedIndex:
         if self._stale:
             with self._lock:
                 if self._stale:
-                    self._take_in()
+                    self._update()
         return self._snapshot
 
-    def _take_in(self) -> None:
-        """Make a snapshot of all that was added and deleted; the lock is held."""
+    def _update(self) -> None:
+        """Make a snapshot with all additions and deletions; the caller holds the lock."""
         runs, alive = self._snapshot.runs, None
         gone = len(self._ids) - len(self._row_of)
         if gone:
@@ -265,15 +330,15 @@ class InvertedIndex:
             alive[self._dead] = False
         if self._unsorted:
             new = _Waiting.joined(self._waiting).sorted(self._snapshot.rows)
-            # Merge the last runs with the new one while they are no more than twice its size. So their sizes halve from
-            # one to the next, there are few of them, and a posting is moved a logarithmic number of times.
+            # Merge the last runs with the new one while they are at most twice its size. Sizes then halve from one
+            # to the next, so there are few, and a posting is moved a logarithmic number of times.
             size, kept = len(new.rows), len(runs)
             while kept and len(runs[kept - 1].rows) <= 2 * size:
                 kept -= 1
                 size += len(runs[kept].rows)
-            runs = (*runs[:kept], _merged((*runs[kept:], new)) if kept < len(runs) else new)
-        if alive is not None and gone > len(self._row_of):  # more deleted than left: make their room free
-            runs = _runs(_merged(runs, alive))
+            runs = (*runs[:kept], _merge((*runs[kept:], new)) if kept < len(runs) else new)
+        if alive is not None and gone > len(self._row_of):  # more deleted than left: reclaim their space
+            runs = _runs(_merge(runs, alive))
             self._ids = list(compress(self._ids, alive))
             self._metadata = list(compress(self._metadata, alive))
             self._row_of = {key: row for row, key in enumerate(self._ids)}
@@ -284,7 +349,7 @@ class InvertedIndex:
 
 
 class _Waiting(NamedTuple):
-    """Documents as they came: their terms one after another."""
+    """Documents in order of addition: their terms one after another."""
 
     terms: "NDArray[np.uint32]"
     weights: "NDArray[np.float32]"
@@ -320,7 +385,7 @@ class _Run(NamedTuple):
     weights: "NDArray[np.float32]"
 
     def is_sound(self, documents: int) -> bool:
-        """Whether arrays that were read from a file may be used."""
+        """Whether arrays that were read from a file are consistent."""
         terms, starts, rows, weights = self
         if (
             [(array.dtype, array.ndim) for array in self] != [(np.dtype(name), 1) for name in ("u4", "i8", "u4", "f4")]
@@ -339,7 +404,7 @@ class _Run(NamedTuple):
 
 
 class _Snapshot(NamedTuple):
-    """What a search sees. Never changed; the two lists may grow beyond ``rows``."""
+    """What a search sees. Immutable, except that the two lists may grow beyond ``rows``."""
 
     runs: tuple[_Run, ...]
     alive: "NDArray[np.bool_] | None"
@@ -348,10 +413,10 @@ class _Snapshot(NamedTuple):
     rows: int
 
     def scores(self, query: SparseVector, *, idf: bool) -> "tuple[NDArray[np.intp], NDArray[np.float64], _Shares]":
-        """Rows, ascending, that have a term of the query, their scores, and how these are made up."""
+        """Rows, ascending, that have a term of the query, their scores, and what each posting adds to them."""
         wanted = _Waiting.of([query])
         factors = wanted.weights.astype(np.float64)
-        numbers: list[int] = []  # of the query's terms, one a slice
+        numbers: list[int] = []  # of the query's terms, one per slice
         rows: list[NDArray[np.uint32]] = []
         weights: list[NDArray[np.float32]] = []
         for run in self.runs:
@@ -374,9 +439,11 @@ class _Snapshot(NamedTuple):
             documents = self.rows if self.alive is None else np.count_nonzero(self.alive)
             factors *= np.log1p((documents - frequencies + 0.5) / (frequencies + 0.5))
         weight *= np.repeat(factors[numbers], lengths)
-        totals = np.bincount(row, weight).astype(np.float64, copy=False)  # float64 it is; numpy's stub says intp
+        totals = np.bincount(row, weight).astype(
+            np.float64, copy=False
+        )  # it is float64 already; numpy's stub says intp
         if weight.min() > 0:
-            touched = totals > 0  # three times as quick as marking rows; but weights of both signs may cancel out
+            touched = totals > 0  # three times as fast as marking rows; with weights of both signs a sum may be 0
         else:
             touched = np.zeros(len(totals), np.bool_)
             touched[row] = True
@@ -401,7 +468,7 @@ class _Shares(NamedTuple):
     """What each posting of the query's terms adds to its row's score: slices one after another."""
 
     query: SparseVector
-    numbers: list[int]  # of the query's terms, one a slice
+    numbers: list[int]  # of the query's terms, one per slice
     lengths: "NDArray[np.intp]"  # of the slices
     rows: "NDArray[np.intp]"
     values: "NDArray[np.float64]"
@@ -418,14 +485,14 @@ class _Shares(NamedTuple):
 
 
 def _run(terms: "NDArray[np.uint32]", rows: "NDArray[np.uint32]", weights: "NDArray[np.float32]") -> _Run:
-    order = np.argsort(terms, kind="stable")  # stable: rows are ascending already; and it is quick on sorted parts
+    order = np.argsort(terms, kind="stable")  # stable: rows are ascending already; fast on sorted parts
     terms = terms[order]
     firsts = np.flatnonzero(np.diff(terms.astype(np.int64), prepend=-1))
     return _Run(terms[firsts], np.append(firsts, len(terms)), rows[order], weights[order])
 
 
-def _merged(runs: Sequence[_Run], alive: "NDArray[np.bool_] | None" = None) -> _Run:
-    """One run of all; with ``alive``, without the dead, whose rows are closed up."""
+def _merge(runs: Sequence[_Run], alive: "NDArray[np.bool_] | None" = None) -> _Run:
+    """One run of all; with ``alive``, without deleted rows, and the others renumbered."""
     terms = np.concatenate([np.empty(0, np.uint32), *(np.repeat(run.terms, np.diff(run.starts)) for run in runs)])
     rows = np.concatenate([np.empty(0, np.uint32), *(run.rows for run in runs)])
     weights = np.concatenate([np.empty(0, np.float32), *(run.weights for run in runs)])
@@ -440,7 +507,7 @@ def _runs(run: _Run) -> tuple[_Run, ...]:
     return (run,) if len(run.rows) else ()
 
 
-def _ids(ids: Iterable[str]) -> list[str]:
+def _list_ids(ids: Iterable[str]) -> list[str]:
     if isinstance(ids, str):
         raise ConfigurationError("a list of ids is needed, not one str: for one id pass [id]")
     ids = list(ids)
@@ -450,7 +517,7 @@ def _ids(ids: Iterable[str]) -> list[str]:
     return ids
 
 
-def _equals(wanted: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+def _match_fields(wanted: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
     return lambda fields: all(name in fields and fields[name] == value for name, value in wanted.items())
 
 

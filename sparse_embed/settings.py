@@ -55,7 +55,7 @@ class Secret:
         return "Secret('**********')"
 
 
-class Home(NamedTuple):
+class Endpoint(NamedTuple):
     """Where a provider lives and where its users keep their key."""
 
     base_url: str
@@ -63,11 +63,31 @@ class Home(NamedTuple):
     key_variable: str
 
 
+class Route(NamedTuple):
+    """What an error may say about where a request went and where its settings came from. It holds no secret.
+
+    Attributes:
+        origin: Scheme, host and port, such as ``http://127.0.0.1:8900``.
+        url_source: The setting that the address came from, None for the provider's own address.
+        key_source: The argument or variable that the key came from.
+        loopback: Whether the host is this machine.
+    """
+
+    origin: str
+    url_source: str | None
+    key_source: str
+    loopback: bool
+
+
+UNKNOWN_ROUTE: Final = Route("an unknown address", None, "api_key", loopback=False)
+
+
 class Address(NamedTuple):
-    """Where to send and as whom. The key stays masked until the header is written."""
+    """Where to send and with which key. The key stays masked until the header is written."""
 
     base_url: str
     api_key: Secret
+    route: Route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +113,19 @@ class Settings:
         check_kind("base_url", self.base_url, str, NoneType)
         check_kind("allow_insecure_http", self.allow_insecure_http, bool)
         if self.base_url is not None:
-            _checked_url(self.base_url, self.allow_insecure_http)
+            _check_url(self.base_url, self.allow_insecure_http)
         if self.api_key is not None:
-            _checked_key(self.api_key.get_secret_value(), "api_key")
+            _check_key(self.api_key.get_secret_value(), "api_key")
         _check_headers(self.default_headers)
         # Like all names that are sent, so that one overwrites another and none goes out twice.
         lower = {name.lower(): value for name, value in self.default_headers.items()}
         object.__setattr__(self, "default_headers", lower)
 
-    def base_url_for(self, home: Home) -> str:
+    def base_url_for(self, endpoint: Endpoint) -> str:
         """The configured address, else the one in the environment, else the provider's own."""
-        return self.base_url or os.environ.get(home.url_variable) or home.base_url
+        return self.base_url or os.environ.get(endpoint.url_variable) or endpoint.base_url
 
-    def address(self, home: Home) -> Address:
+    def address(self, endpoint: Endpoint) -> Address:
         """Resolve host and key at the moment of sending, so that no loaded file decides where a key goes.
 
         A key from the environment goes to the provider's own host, to the host that its URL variable names, and to
@@ -115,51 +135,69 @@ class Settings:
         Raises:
             ConfigurationError: There is no key, or it may not go to this host.
         """
-        in_environment = not self.base_url and os.environ.get(home.url_variable)
-        source = home.url_variable if in_environment else "base_url"
-        base_url, host, plain = _checked_url(self.base_url_for(home), self.allow_insecure_http, source)
+        source, url = self._locate(endpoint)
+        key_source = endpoint.key_variable if self.api_key is None else "api_key"
+        route = Route(url.origin, source, key_source, _is_loopback(url.host))
         if self.api_key is not None:
-            return Address(base_url, _checked_key(self.api_key.get_secret_value(), "api_key"))
-        key = os.environ.get(home.key_variable)
+            return Address(url.text, _check_key(self.api_key.get_secret_value(), key_source), route)
+        key = os.environ.get(endpoint.key_variable)
         if not key:
-            raise ConfigurationError(f"no API key: set {home.key_variable} or pass api_key=")
-        named = os.environ.get(home.url_variable) or home.base_url
-        trusted = [_checked_url(url, True, home.url_variable) for url in (home.base_url, named)]
-        if not any(host == url.host and plain <= url.plain for url in trusted) and not _is_loopback(host):
+            raise ConfigurationError(f"no API key: set {endpoint.key_variable} or pass api_key=")
+        host, plain = url.host, url.plain
+        named = os.environ.get(endpoint.url_variable) or endpoint.base_url
+        trusted = [_check_url(url, True, endpoint.url_variable) for url in (endpoint.base_url, named)]
+        if not any(host == url.host and plain <= url.plain for url in trusted) and not route.loopback:
             raise ConfigurationError(
-                f"the key in {home.key_variable} is not sent to {'http://' * plain}{host}: pass api_key= explicitly, "
-                f"or name that address in {home.url_variable}"
+                f"the key in {endpoint.key_variable} is not sent to {'http://' * plain}{host}: "
+                f"pass api_key= explicitly, or name that address in {endpoint.url_variable}"
             )
-        return Address(base_url, _checked_key(key, home.key_variable))
+        return Address(url.text, _check_key(key, key_source), route)
+
+    def host_and_port(self, endpoint: Endpoint) -> tuple[str, int]:
+        """Host and port that requests go to."""
+        _, url = self._locate(endpoint)
+        return url.host, url.port
+
+    def _locate(self, endpoint: Endpoint) -> "tuple[str | None, _Url]":
+        """The checked address, and the setting that it came from."""
+        source = "base_url" if self.base_url else endpoint.url_variable
+        text = self.base_url_for(endpoint)
+        url = _check_url(text, self.allow_insecure_http, source)
+        return None if text is endpoint.base_url else source, url
 
 
 class _Url(NamedTuple):
     text: str
     host: str
+    port: int
     plain: bool  # http
+    origin: str
 
 
 @lru_cache(maxsize=64)
-def _checked_url(url: str, allow_insecure_http: bool, source: str = "base_url") -> _Url:
-    if "://" not in url:
+def _check_url(url: str, allow_insecure_http: bool, source: str = "base_url") -> _Url:
+    scheme_given = "://" in url
+    if not scheme_given:
         url = f"https://{url}"  # the official Pinecone clients accept a bare host in PINECONE_CONTROLLER_HOST
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
-        _ = parts.port  # raises on nonsense
+        port = parts.port or (80 if parts.scheme == "http" else 443)  # raises on nonsense
     except ValueError:
         raise ConfigurationError(f"{source} is not a URL") from None
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url or "\\" in url:
         raise ConfigurationError(f"{source} must look like https://host or https://host:port/path")
     if not _is_host(host):
         raise ConfigurationError(f"{source} holds no valid host name")
+    if not scheme_given and _is_loopback(host):
+        raise ConfigurationError(f"{source} must say whether it is http or https: did you mean http://{parts.netloc}?")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ConfigurationError(f"{source} must hold no user, password, query or fragment")
     if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(host):
         raise ConfigurationError(
             f"{source} http://{host} would send the key in the clear: use https, or pass allow_insecure_http=True"
         )
-    return _Url(url.rstrip("/"), host, parts.scheme == "http")
+    return _Url(url.rstrip("/"), host, port, parts.scheme == "http", f"{parts.scheme}://{parts.netloc}")
 
 
 def _is_host(host: str) -> bool:
@@ -184,7 +222,7 @@ def _is_loopback(host: str) -> bool:
     return host in LOOPBACK or host.endswith(".localhost")
 
 
-def _checked_key(key: str, source: str) -> Secret:
+def _check_key(key: str, source: str) -> Secret:
     key = key.strip()  # a key read from a file often ends in a newline
     if not key:
         raise ConfigurationError(f"{source} is empty")
@@ -205,7 +243,7 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 
 
 def check_kind(name: str, value: object, *kinds: type) -> None:
-    """Refuse another type; True is no number. The message never shows the value: it may be a key in the wrong place."""
+    """Refuse another type; a bool is not a number. The message never shows the value: it may be a misplaced key."""
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds if kind is not NoneType)
         raise ConfigurationError(f"{name} must be of type {wanted}, not {type(value).__name__}")

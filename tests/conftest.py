@@ -7,6 +7,7 @@ from hypothesis import settings
 
 # No test is about time: a first import, or a busy machine, would miss Hypothesis' 200 ms.
 settings.register_profile("untimed", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=20)  # make quick
 settings.register_profile("long", deadline=None, max_examples=2000)  # pytest --hypothesis-profile=long
 settings.load_profile("untimed")
 

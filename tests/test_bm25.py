@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparse_embed.server.engines import bm25 as module
-from sparse_embed.server.engines.bm25 import Bm25, split_words, term_id
+from sparse_embed.server.engines.bm25 import Bm25, term_id
+from sparse_embed.server.engines.languages import split_words
 from sparse_embed.server.engines.stopwords import ENGLISH
 
 WORDS = " ".join(pydoc_data.topics.topics.values()).split()

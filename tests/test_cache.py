@@ -7,6 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ from sparse_embed import (
 )
 from sparse_embed.cache import CacheWarning, pack, unpack
 from sparse_embed.testing import fake_clients, no_wait
+from tests.faultserver import Action, Gate, Seen
+from tests.ways import Way, both_ways, meeting, right
 
 TEXTS = [f"text number {at} of many" for at in range(700)]
 
@@ -98,6 +103,39 @@ def test_vectors_received_before_an_error_are_remembered(tmp_path: Path) -> None
     assert (again.usage.cache_hits, again.usage.texts) == (20, 30)
 
 
+def _count_entries(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as file:
+        try:
+            return int(file.execute("SELECT count(*) FROM vectors").fetchone()[0])
+        except sqlite3.OperationalError:  # the table is being created
+            return 0
+
+
+@both_ways
+def test_a_vector_is_remembered_when_it_arrives_not_when_it_is_returned(tmp_path: Path, use: Way) -> None:
+    """The first request is answered when the cache holds the vectors of all others."""
+    path, first = tmp_path / "vectors.sqlite", Gate()
+
+    def answer(seen: Seen) -> Action:
+        return Action(gate=first) if "text number 0 of many" in seen.texts else Action()
+
+    def open_when_sixty_are_stored() -> None:
+        for _ in range(2000):  # 20 s: never reached when all is well
+            if path.exists() and _count_entries(path) == 60:
+                break
+            time.sleep(0.01)
+        first.open()
+        stored.append(_count_entries(path))
+
+    stored: list[int] = []
+    with meeting(answer, batch_size=10, cache=path, timeout=30.0) as (_, encoder):
+        watcher = threading.Thread(target=open_when_sixty_are_stored)
+        watcher.start()
+        assert use(encoder, "stream_documents", TEXTS[:70]) == right(encoder, TEXTS[:70])
+        watcher.join()
+    assert stored == [60], "before the first vector could be returned"
+
+
 def test_the_least_recently_used_entry_is_forgotten_first() -> None:
     encoder = _encoder(cache=2)
     for text in ("a", "b", "a", "c"):
@@ -123,7 +161,7 @@ def test_a_damaged_entry_is_a_miss_with_a_warning(tmp_path: Path) -> None:
 def test_a_broken_file_or_store_costs_no_vector(tmp_path: Path) -> None:
     path = tmp_path / "vectors.sqlite"
     path.write_bytes(b"this is no database" * 100)
-    with pytest.warns(CacheWarning, match="passed over"):
+    with pytest.warns(CacheWarning, match=r"vectors.sqlite: the cache failed and is ignored: DatabaseError"):
         assert len(_encoder(cache=path).embed_documents(["a"])) == 1
 
 

@@ -19,7 +19,7 @@ from qdrant_client import QdrantClient, models
 import sparse_embed.convert
 from sparse_embed import ConfigurationError, SparseVector
 from sparse_embed.convert import (
-    each,
+    convert_all,
     from_chroma,
     from_dict,
     from_json,
@@ -155,16 +155,16 @@ many = SparseVector(list(range(20_000)), [1.0] * 20_000)
     ("convert", "vector", "message"),
     [
         (to_pinecone, EMPTY, "the vector is empty, which Pinecone refuses"),
-        (to_pinecone, many, r"20000 terms, and Pinecone takes 2048: prune with vector.pruned\(max_nnz=2048\)"),
-        (to_chroma, many, "Chroma takes 4096"),
-        (partial(to_pgvector, dimension=30522), many, "pgvector takes 16000"),
-        (partial(to_pgvector, dimension=30522, hnsw=True), many, "an HNSW index of pgvector takes 1000"),
+        (to_pinecone, many, r"20000 terms, and Pinecone accepts 2048: prune with vector.pruned\(max_nnz=2048\)"),
+        (to_chroma, many, "Chroma accepts 4096"),
+        (partial(to_pgvector, dimension=30522), many, "pgvector accepts 16000"),
+        (partial(to_pgvector, dimension=30522, hnsw=True), many, "an HNSW index of pgvector accepts 1000"),
         (partial(to_pgvector, dimension=5), SMALL, "index 5 at position 1 does not fit pgvector, which goes up to 4"),
         (partial(to_pgvector, dimension=0), SMALL, "dimension must be from 1 to 1,000,000,000, not 0"),
         (to_milvus, SparseVector([2**32 - 1], [1.0]), "index 4294967295 at position 0 does not fit Milvus"),
         (to_qdrant, SparseVector([1, 2], [1.0, 1e39]), r"value 1e\+39 at position 1 does not fit Qdrant"),
-        (to_milvus, SparseVector([1], [1e-50]), "value 1e-50 at position 0 does not fit Milvus, which keeps float32"),
-        (to_numpy, SparseVector([1], [-1e39]), "does not fit the array, which keeps float32"),
+        (to_milvus, SparseVector([1], [1e-50]), "value 1e-50 at position 0 does not fit Milvus, which stores float32"),
+        (to_numpy, SparseVector([1], [-1e39]), "does not fit the array, which stores float32"),
         (to_token_weights, SMALL, "value -2.0 at position 1 is negative, which Elasticsearch or OpenSearch refuses"),
         (to_token_weights, SparseVector([1], [1.0]), "no tokens: ask for them with return_tokens=True"),
         (to_token_weights, SparseVector([1], [1.0], [" "]), "the token at position 0 is empty"),
@@ -182,11 +182,15 @@ def test_what_a_store_refuses_or_damages_is_refused_with_the_position(
 def test_each_keeps_one_item_a_vector_whatever_is_empty() -> None:
     vectors, tiny = [SMALL, EMPTY, SMALL], SparseVector([0], [1e-6])
     with pytest.raises(ConfigurationError, match="vector 1: the vector is empty, which Pinecone refuses"):
-        each(to_pinecone, vectors)
-    assert each(to_pinecone, vectors, on_empty="skip") == [to_pinecone(SMALL), None, to_pinecone(SMALL)]
-    assert each(to_pinecone, vectors, on_empty=tiny) == [to_pinecone(SMALL), to_pinecone(tiny), to_pinecone(SMALL)]
-    assert each(partial(to_pgvector, dimension=6), [EMPTY]) == ["{}/6"], "kept where the store keeps it"
-    assert each(to_dict, []) == []
+        convert_all(to_pinecone, vectors)
+    assert convert_all(to_pinecone, vectors, on_empty="skip") == [to_pinecone(SMALL), None, to_pinecone(SMALL)]
+    assert convert_all(to_pinecone, vectors, on_empty=tiny) == [
+        to_pinecone(SMALL),
+        to_pinecone(tiny),
+        to_pinecone(SMALL),
+    ]
+    assert convert_all(partial(to_pgvector, dimension=6), [EMPTY]) == ["{}/6"], "kept where the store keeps it"
+    assert convert_all(to_dict, []) == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ their real clients.
 """
 
 import re
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -14,7 +15,7 @@ import chromadb
 import pytest
 
 from sparse_embed.server import local_provider
-from tests.snippets import PAGES, run, snippets
+from tests.snippets import PAGES, ROOT, run, snippets
 from tests.stubs.chroma_cloud import chroma_cloud_stub
 from tests.stubs.pinecone_index import pinecone_index_stub
 
@@ -25,10 +26,17 @@ def provider() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(autouse=True)
-def stores(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stores that snippets reach by an address."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all snippets: a reader also pastes them in one folder, and the files that they write stay there."""
+    return tmp_path_factory.mktemp("snippets")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stores(postgres: str) -> Iterator[None]:
+    """The stores that snippets reach by an address; like the folder, one of each for all snippets."""
     with ExitStack() as stack:
+        monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
         monkeypatch.setenv("DATABASE_URL", postgres)
         monkeypatch.setenv("PINECONE_INDEX_HOST", stack.enter_context(pinecone_index_stub(dimension=1024)).url)
         monkeypatch.setenv("PINECONE_SPARSE_INDEX_HOST", stack.enter_context(pinecone_index_stub()).url)
@@ -37,15 +45,42 @@ def stores(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-# True, and no matter here: llama-index-vector-stores-qdrant 0.10 asks for an index that the local mode does not need.
+# Harmless: llama-index-vector-stores-qdrant 0.10 asks for an index that the local mode does not need.
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 @pytest.mark.filterwarnings("ignore:The function `loads` is in beta:DeprecationWarning")  # langchain-core 1.7 says so
 @pytest.mark.parametrize(("code", "printed"), snippets("python"))
-def test_the_snippet_runs_and_prints_what_it_says(
-    code: object, printed: list[str], provider: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_snippet_runs_and_prints_what_it_says_each_time(
+    code: object, printed: list[str], provider: str, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    output = run(code, provider, tmp_path, monkeypatch)
-    assert set(printed) <= set(output.splitlines())
+    for _ in ("first run", "second run"):
+        output = run(code, provider, folder, monkeypatch)
+        assert set(printed) <= set(output.splitlines())
+
+
+def test_type_checkers_see_the_readmes_langchain_snippet_as_it_stands() -> None:
+    snippet = re.search(r"## LangChain\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert snippet
+    assert (ROOT / "tests/typing/readme_langchain.py").read_text().endswith(snippet.group(1))
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").rglob("*.py")), ids=lambda example: example.name)
+def test_the_readme_links_every_example(example: Path) -> None:
+    assert f"({example.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
+
+
+def test_every_extra_is_in_the_readme() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    table = re.search(r"^\| extra \|.*?\n\n", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert table
+    named = set(re.findall(r"`([a-z-]+)`", table.group()))
+    assert extras - {"all", "dev"} <= named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_install_lines_name_extras_that_exist(page: Path) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    for named in re.findall(r"'(?:sparse-embed|\.)\[([a-z,-]+)\]'", page.read_text()):
+        assert set(named.split(",")) <= extras
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -203,8 +203,8 @@ def test_what_the_caller_changes_afterwards_does_not_change_the_index() -> None:
         (lambda index: index.add(["x"], []), "1 ids, 0 vectors and 1 metadata"),
         (lambda index: index.add(["x"], [SparseVector([1], [1.0])], []), "1 ids, 1 vectors and 0 metadata"),
         (lambda index: index.add(["x"], [{1: 1.0}]), "vector 0 is dict, not SparseVector"),
-        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [{1: "one"}]), "metadata 0 is no mapping"),
-        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [None]), "metadata 0 is no mapping"),
+        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [{1: "one"}]), "metadata 0 is not a mapping"),
+        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [None]), "metadata 0 is not a mapping"),
         (
             lambda index: index.add(["x", "y"], [SparseVector([1], [1.0]), SparseVector([1], [1e39])]),
             "vector 1 has a weight that does not fit float32",
@@ -333,4 +333,4 @@ def test_searches_beside_additions_and_deletions_see_each_call_as_a_whole(monkey
 def test_without_numpy_the_extra_is_named() -> None:
     code = "import sys; sys.modules['numpy'] = None; import sparse_embed.index"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert "ImportError: InvertedIndex needs numpy: pip install 'sparse-embed[retrievers]'" in done.stderr
+    assert "ImportError: numpy is not installed: pip install 'sparse-embed[retrievers]'" in done.stderr

@@ -91,8 +91,8 @@ async def test_langchain_pinecone_sparse_receives_the_engines_vectors_and_so_do_
 
 async def test_langchain_pinecone_finds_the_models_it_asks_for():
     embeddings = PineconeEmbeddings(model="multilingual-e5-large")
-    listed = await embeddings.alist_supported_models(vector_type="dense")
-    assert [model["model"] for model in listed["models"]] == [
+    list_texts = await embeddings.alist_supported_models(vector_type="dense")
+    assert [model["model"] for model in list_texts["models"]] == [
         "local/hashing",
         "multilingual-e5-large",
         "llama-text-embed-v2",

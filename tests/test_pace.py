@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.virtual import BUCKETS, HEADERS, TokenBucket, simulate
+from simulation.virtual import BUCKETS, HEADERS, TokenBucket, simulate
 from sparse_embed.transport.pace import Pace
 
 

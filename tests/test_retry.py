@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from sparse_embed import APIConnectionError, RateLimitError, ServerError, SparseEmbedError
 from sparse_embed.providers import make_provider
 from sparse_embed.providers.base import Reply
+from sparse_embed.settings import UNKNOWN_ROUTE
 from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
-from sparse_embed.transport.flow import Call, Fault, Meter, Outcome, Permit, Send, Sleep, embed
+from sparse_embed.transport.call import Call, Chunk, Meter
+from sparse_embed.transport.classify import Fault, Outcome
+from sparse_embed.transport.flow import Permit, Send, Sleep, embed
 from sparse_embed.transport.pace import Pace
-from sparse_embed.transport.retry import backoff, parse_retry_after, patience
+from sparse_embed.transport.retry import backoff, parse_retry_after, retry_policy
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 
@@ -89,8 +92,9 @@ class VirtualTime:
         self.permits = 0
         self.seconds_a_request = seconds_a_request
 
-    def drive(self, call: Call[Any], batch: Batch) -> None:
-        flow = embed(call, batch)
+    def drive(self, call: Call[Any], batch: Batch) -> Chunk[Any]:
+        chunk = Chunk(call, batch.texts)
+        flow = embed(chunk, batch)
         outcome: Outcome | None = None
         try:
             while True:
@@ -109,7 +113,7 @@ class VirtualTime:
                         self.now += self.seconds_a_request
                         outcome = next(self.outcomes)
         except StopIteration:
-            return
+            return chunk
 
 
 def _call(time: VirtualTime, role: Any = "document", random: float = 0.5, pace: Pace | None = None) -> Call[Any]:
@@ -118,7 +122,7 @@ def _call(time: VirtualTime, role: Any = "document", random: float = 0.5, pace: 
         provider=provider,
         decode=provider.decode_sparse,
         role=role,
-        patience=patience(role, None, None),
+        retry=retry_policy(role, None, None),
         timeout=60.0,
         pace=pace or Pace(),
         meter=Meter(),
@@ -131,11 +135,11 @@ BATCH = Batch(["one"], [0])
 GOOD = Reply(200, {}, b'{"embeddings":[{"indices":[1],"values":[2.0]}],"num_tokens":1}')
 LIMITED = Reply(429, {}, b'{"error":"slow down"}')
 BROKEN = Reply(503, {}, b'{"error":"busy"}')
-RESET = Fault("connection", "reset")
+RESET = Fault("connection", "reset", UNKNOWN_ROUTE)
 
 outcomes = st.lists(
     st.one_of(
-        st.sampled_from([LIMITED, BROKEN, RESET, Fault("timeout", "stalled"), Reply(200, {}, b"{")]),
+        st.sampled_from([LIMITED, BROKEN, RESET, Fault("timeout", "stalled", UNKNOWN_ROUTE), Reply(200, {}, b"{")]),
         st.builds(
             lambda status, after: Reply(status, {"retry-after": str(after)}, b""),
             st.sampled_from([429, 503]),
@@ -155,13 +159,13 @@ def test_a_call_ends_within_its_count_and_its_deadline(
     time = VirtualTime([*faults, *[GOOD] * 10], took)
     call = _call(time, role, random)
     try:
-        time.drive(call, BATCH)
+        chunk = time.drive(call, BATCH)
     except SparseEmbedError as error:
         assert error.attempts == len(time.sent_at) >= 1
-        assert not call.found
+        assert not call.meter.usage.texts
     else:
-        assert call.found["one"].indices == [1]
-    limits = call.patience
+        assert chunk.found["one"].indices == [1]
+    limits = call.retry
     assert time.sent_at[-1] - time.sent_at[0] <= limits.deadline
     assert all(timeout is not None and 0 < timeout <= 60 for timeout in time.timeouts)
     answered = faults[: len(time.sent_at)]
@@ -203,7 +207,7 @@ def test_a_pause_stops_every_call_and_may_be_extended_while_they_wait() -> None:
     pace = Pace()
     pace.refused(1000.0, 999.0, wait=5.0)
     time = VirtualTime([GOOD])
-    flow = embed(_call(time, pace=pace), BATCH)
+    flow = embed(Chunk(_call(time, pace=pace), BATCH.texts), BATCH)
     extended = False
     effect = next(flow)
     while isinstance(effect, Sleep):
@@ -220,7 +224,7 @@ def test_a_pause_stops_every_call_and_may_be_extended_while_they_wait() -> None:
 def test_a_refusal_while_a_request_stands_in_line_holds_it_and_the_line_is_no_failure() -> None:
     pace = Pace()
     time = VirtualTime([GOOD])
-    flow = embed(_call(time, role="query", pace=pace), BATCH)
+    flow = embed(Chunk(_call(time, role="query", pace=pace), BATCH.texts), BATCH)
     assert next(flow) == Permit()
     time.now += 1000  # far longer than the deadline
     pace.refused(time.now, time.now - 1, wait=2.0)
@@ -236,7 +240,7 @@ def test_a_refusal_while_a_request_stands_in_line_holds_it_and_the_line_is_no_fa
 def test_progress_of_one_batch_moves_the_deadline_of_its_siblings() -> None:
     time = VirtualTime([BROKEN, GOOD])
     call = _call(time)
-    flow = embed(call, BATCH)
+    flow = embed(Chunk(call, BATCH.texts), BATCH)
     next(flow)
     assert isinstance(flow.send(None), Send)
     time.now += 179

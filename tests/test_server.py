@@ -329,6 +329,7 @@ def test_unknown_routes_and_methods_answer_in_the_clients_shape(server):
     assert_refused(server.get("/embed_sparse"), 405, "chroma")
     assert_refused(server.get("/embed", headers={"Api-Key": "any"}), 405, "pinecone")
     assert server.get("/embed").headers["allow"] == "POST"
+    assert server.put("/").headers["allow"] == "GET, POST"
     assert_refused(server.post("/embed/", headers={"Api-Key": "any"}), 404, "pinecone")
 
 
@@ -390,6 +391,21 @@ def test_every_answer_names_its_engine(server):
     key = {"Api-Key": "any"}
     assert server.get("/models/local/bm25", headers=key).headers["x-sparse-embed-engine"] == "local/bm25"
     assert server.get("/models", headers=key).headers["x-sparse-embed-engine"] == "local/bm25, local/hashing"
+
+
+# --- the page ----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_served_without_a_key_and_allows_nothing_inline_or_from_elsewhere(locked):
+    for path, kind in (("/", "html"), ("/playground.js", "javascript"), ("/playground.css", "css")):
+        response = locked.get(path)
+        assert response.status_code == 200
+        assert response.headers["content-type"] == f"text/{kind}; charset=utf-8"
+        policy = response.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert "unsafe" not in policy
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert KEY not in response.text
 
 
 # --- the list of models ------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ BAD_INPUTS = [
     (b"one text", "a list of texts is needed, not bytes"),
     (None, "a list of texts is needed, not NoneType"),
     (7, "a list of texts is needed, not int"),
-    (["fine", None], "text 1 is NoneType, not str"),
+    (["fine", None], "text 1 is None, not str"),
     (["fine", "fine", b"bytes"], "text 2 is bytes, not str"),
     (["fine", ["nested"]], "text 1 is list, not str"),
     (["fine", "half \ud83d pair"], "text 1 holds half a surrogate pair"),
@@ -196,7 +196,7 @@ async def test_a_blank_text_has_an_empty_sparse_vector_and_no_dense_one() -> Non
     dense = DenseEncoder("chroma", api_key="k", **fake_clients())
     with pytest.raises(ConfigurationError, match="text 1 is blank"):
         dense.embed_documents(["fine", " "])
-    with pytest.raises(ConfigurationError, match="text 0 is blank"):
+    with pytest.raises(ConfigurationError, match="the query is blank"):
         await dense.aembed_query("")
     assert dense.usage.requests == 0
 

@@ -1,10 +1,11 @@
-"""A graph with a long-term memory that is searched by meaning: each note is answered with earlier notes like it.
+"""A graph with a long-term memory that is searched by meaning: the answer to a note is the earlier notes most like it.
 
-    pip install 'sparse-embed[langchain]' 'langgraph-cli[inmem]'
-    export CHROMA_API_KEY=...
+    pip install '.[langchain]' 'langgraph-cli[inmem]'
+    export CHROMA_API_KEY=...    # or the variables that `sparse-embed serve --stand-in` prints
     cd examples/langgraph && langgraph dev
 
-``langgraph.json`` names `embeddings` for its store, with the length of its vectors. No file here holds a key.
+``langgraph.json`` names `embeddings` for its store, with the length of the vectors. No file here contains a key.
+(`langgraph build` installs the dependencies that ``langgraph.json`` names, which needs the published package.)
 """
 
 from typing import TypedDict
@@ -19,14 +20,14 @@ embeddings = init_embeddings("chroma")
 
 
 class State(TypedDict, total=False):
-    """A note, and what it brought to mind."""
+    """A note, and the earlier notes found for it."""
 
     note: str
     remembered: list[str]
 
 
 async def remember(state: State, *, store: BaseStore) -> State:
-    """Find the notes nearest to this one, then keep it too."""
+    """Find the notes most similar to this one, then store it too."""
     found = await store.asearch(("notes",), query=state["note"], limit=2)
     await store.aput(("notes",), str(uuid4()), {"text": state["note"]})
     return {"remembered": [item.value["text"] for item in found]}

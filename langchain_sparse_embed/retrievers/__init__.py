@@ -1,10 +1,11 @@
-"""Retrievers for LangChain: sparse in this process, and hybrid over Chroma Cloud or a Pinecone index.
+"""Retrievers for LangChain: sparse in this process, fused from several others, hybrid over Chroma Cloud or Pinecone.
 
-None of them needs a store's package to be imported.
+Importing them imports no store's package.
 """
 
 from langchain_sparse_embed.retrievers.chroma import ChromaHybridRetriever
+from langchain_sparse_embed.retrievers.hybrid import HybridRetriever
 from langchain_sparse_embed.retrievers.pinecone import PineconeHybridRetriever
 from langchain_sparse_embed.retrievers.sparse import SparseRetriever
 
-__all__ = ["ChromaHybridRetriever", "PineconeHybridRetriever", "SparseRetriever"]
+__all__ = ["ChromaHybridRetriever", "HybridRetriever", "PineconeHybridRetriever", "SparseRetriever"]

@@ -1,26 +1,28 @@
 """Hybrid retrieval from a collection of Chroma Cloud: `ChromaHybridRetriever`."""
 
-import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from pydantic import Field
 
-from langchain_sparse_embed.retrievers._base import HybridRetriever, matched
+from langchain_sparse_embed.retrievers._base import StoreRetriever
 from sparse_embed import ConfigurationError, SparseVector
+from sparse_embed.explanation import match_terms
+from sparse_embed.stores.chroma_search import HybridSearch, Row, require_collection
 
 if TYPE_CHECKING:
     from chromadb import Collection, Search
     from chromadb.api.models.AsyncCollection import AsyncCollection
-    from chromadb.api.types import SearchResult
     from chromadb.execution.expression.operator import Where
-else:  # pydantic asks when the class is made, and chromadb is not to be imported for that
+else:  # pydantic evaluates these when the class is created; that must not import chromadb
     Collection = AsyncCollection = Where = Any
 
+DEFAULTS: Final = HybridSearch()
 
-class ChromaHybridRetriever(HybridRetriever):
+
+class ChromaHybridRetriever(StoreRetriever):
     """Documents by the fused ranks of dense and sparse vectors, from one search of Chroma Cloud.
 
     The collection needs a sparse index; `sparse_embed.stores.chroma.open_collection` makes one.
@@ -37,20 +39,32 @@ class ChromaHybridRetriever(HybridRetriever):
         >>> retriever.invoke("quick fox")  # doctest: +SKIP
     """
 
-    collection: Collection | None = Field(default=None, repr=False)
-    """For ``invoke``; and for ``ainvoke``, in a thread, where there is no `async_collection`."""
-    async_collection: AsyncCollection | None = Field(default=None, repr=False)
-    """For ``ainvoke``: from chromadb's ``AsyncHttpClient``, and of use in its event loop."""
-    weights: tuple[float, float] = (1.0, 1.0)
-    """Of the dense and of the sparse ranking. A ranking of weight 0 is not asked for."""
-    sparse_key: str = "sparse_embedding"
-    """The key of the collection's sparse index; it is left out of documents' metadata."""
-    candidates: int = Field(default=128, ge=1)
-    """Best documents of each ranking that take part."""
-    rrf_k: int = Field(default=60, ge=1)
-    """A ranking contributes weight / (``rrf_k`` + rank): the smaller, the more the first ranks count."""
-    filter: Where | Mapping[str, Any] | None = None
-    """Chroma's ``where``. One given to ``invoke`` takes its place."""
+    collection: Collection | None = Field(
+        default=None,
+        repr=False,
+        description="For ``invoke``; and for ``ainvoke``, in a thread, where there is no `async_collection`.",
+    )
+    async_collection: AsyncCollection | None = Field(
+        default=None,
+        repr=False,
+        description="For ``ainvoke``: from chromadb's ``AsyncHttpClient``; it works in the event loop that created it.",
+    )
+    weights: tuple[float, float] = Field(
+        default=DEFAULTS.weights,
+        description="Of the dense and of the sparse ranking. A ranking of weight 0 is not computed.",
+    )
+    sparse_key: str = Field(
+        default=DEFAULTS.sparse_key,
+        description="The key of the collection's sparse index; it is left out of documents' metadata.",
+    )
+    candidates: int = Field(default=DEFAULTS.candidates, description="Best documents of each ranking that take part.")
+    rrf_k: int = Field(
+        default=DEFAULTS.rrf_k,
+        description="A ranking contributes weight / (``rrf_k`` + rank): the smaller, the more the first ranks count.",
+    )
+    filter: Where | Mapping[str, Any] | None = Field(
+        default=None, description="Chroma's ``where``. A filter given to ``invoke`` replaces it."
+    )
 
     def __init__(self, **fields: Any) -> None:  # noqa: ANN401  # as in `Retriever`
         """Check the settings; nothing is sent.
@@ -61,7 +75,7 @@ class ChromaHybridRetriever(HybridRetriever):
         super().__init__(**fields)
         if self.collection is None and self.async_collection is None:
             raise ConfigurationError("ChromaHybridRetriever needs collection= or async_collection=")
-        self._search([0.0], SparseVector([], []), self.k, self.filter)  # refuses what no query could do with
+        self._build([0.0], SparseVector([], []), self.k, self.filter)  # refuses settings that fail with any query
 
     def _get_relevant_documents(
         self,
@@ -71,16 +85,10 @@ class ChromaHybridRetriever(HybridRetriever):
         k: int | None = None,
         filter: Where | Mapping[str, Any] | None = None,  # noqa: A002  # the word of every store
     ) -> list[Document]:
-        from sparse_embed.stores.chroma_search import clear_refusal
-
-        collection = self._sync_collection()
-        dense, sparse = self._embedded(query)
-        search = self._search(dense, sparse, self._wanted(k), filter)
-        if search is None:
-            return []
-        with clear_refusal():
-            result = collection.search(search)
-        return self._documents(sparse, result)
+        collection = require_collection(self.collection)
+        dense, sparse = self._embed(query)
+        search = self._build(dense, sparse, self._choose_k(k), filter)
+        return self._read(sparse, self._search.run(collection, search))
 
     async def _aget_relevant_documents(
         self,
@@ -90,43 +98,22 @@ class ChromaHybridRetriever(HybridRetriever):
         k: int | None = None,
         filter: Where | Mapping[str, Any] | None = None,  # noqa: A002  # the word of every store
     ) -> list[Document]:
-        from sparse_embed.stores.chroma_search import clear_refusal
+        dense, sparse = await self._aembed(query)
+        search = self._build(dense, sparse, self._choose_k(k), filter)
+        return self._read(sparse, await self._search.arun(self.collection, self.async_collection, search))
 
-        dense, sparse = await self._aembedded(query)
-        search = self._search(dense, sparse, self._wanted(k), filter)
-        if search is None:
-            return []
-        with clear_refusal():
-            if self.async_collection is not None:
-                result = await self.async_collection.search(search)
-            else:
-                result = await asyncio.to_thread(self._sync_collection().search, search)
-        return self._documents(sparse, result)
-
-    def _sync_collection(self) -> Collection:
-        if self.collection is None:
-            raise ConfigurationError("this retriever has an async_collection only: use ainvoke, or give it collection=")
-        return self.collection
-
-    def _search(self, dense: list[float], sparse: SparseVector, k: int, where: Any) -> "Search | None":  # noqa: ANN401
-        from sparse_embed.stores.chroma_search import hybrid_search
-
-        return hybrid_search(
-            dense,
-            sparse,
-            k=k,
-            weights=self.weights,
-            sparse_key=self.sparse_key,
-            candidates=self.candidates,
-            rrf_k=self.rrf_k,
-            where=self.filter if where is None else where,
+    @property
+    def _search(self) -> HybridSearch:
+        return HybridSearch(
+            weights=self.weights, sparse_key=self.sparse_key, candidates=self.candidates, rrf_k=self.rrf_k
         )
 
-    def _documents(self, query: SparseVector, result: "SearchResult") -> list[Document]:
-        from sparse_embed.stores.chroma_search import read_rows
+    def _build(self, dense: list[float], sparse: SparseVector, k: int, where: Any) -> "Search | None":  # noqa: ANN401
+        return self._search.build(dense, sparse, k=k, where=self.filter if where is None else where)
 
+    def _read(self, query: SparseVector, rows: list[Row]) -> list[Document]:
         return [
-            self._document(row.id, row.document, row.metadata, row.score, matched(query, row.sparse))
-            for row in read_rows(result, sparse_key=self.sparse_key)
+            self._make_document(row.id, row.document, row.metadata, row.score, match_terms(query, row.sparse))
+            for row in rows
             if row.document is not None  # as in langchain-chroma: a record may have no text
         ]

@@ -1,1 +1,1 @@
-"""Seams of LangChain's vector stores, one module each; the ``as_…`` methods import them on first use."""
+"""Adapters for LangChain's vector stores, one module each; the ``as_…`` methods import them on first use."""

@@ -1,6 +1,6 @@
 """Retrievers for LlamaIndex: sparse in this process, fused from several others, and hybrid over Chroma Cloud.
 
-None of them needs a language model, nor a store's package to be imported.
+None of them needs a language model, and importing them imports no store's package.
 """
 
 from llama_index_sparse_embed.retrievers.chroma import ChromaHybridRetriever

@@ -1,7 +1,6 @@
-"""What the retrievers share: vectors from either kind of encoder, and what is written into the metadata of nodes."""
+"""What the retrievers share: vectors from either kind of encoder, and additions to the metadata of nodes."""
 
-import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -14,18 +13,11 @@ from sparse_embed.convert import from_dict
 AnySparse = BaseSparseEmbedding | SparseEncoder
 
 
-def checked_encoder(sparse: AnySparse) -> AnySparse:
-    """Refuse what is no sparse encoder, such as a dense embedding."""
+def check_sparse(sparse: AnySparse) -> AnySparse:
+    """Refuse anything but a sparse encoder, such as a dense embedding."""
     if not isinstance(sparse, BaseSparseEmbedding | SparseEncoder):
         raise ConfigurationError(f"a sparse embedding or SparseEncoder is needed, not {type(sparse).__name__}")
     return sparse
-
-
-def checked_top_k(top_k: int) -> int:
-    """Refuse what is no count."""
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise ConfigurationError(f"similarity_top_k must be a whole number of at least 1, not {top_k!r}")
-    return top_k
 
 
 def embed_query(sparse: AnySparse, text: str) -> SparseVector:
@@ -43,7 +35,7 @@ async def aembed_query(sparse: AnySparse, text: str) -> SparseVector:
 
 
 def embed_documents(sparse: AnySparse, texts: list[str]) -> list[SparseVector]:
-    """One vector a text."""
+    """One vector per text, in order."""
     if isinstance(sparse, SparseEncoder):
         return sparse.embed_documents(texts)
     return [from_dict(weights) for weights in sparse.get_text_embedding_batch(texts)]
@@ -56,22 +48,12 @@ async def aembed_documents(sparse: AnySparse, texts: list[str]) -> list[SparseVe
     return [from_dict(weights) for weights in await sparse.aget_text_embedding_batch(texts)]
 
 
-async def side_by_side(*calls: Coroutine[Any, Any, Any]) -> list[Any]:
-    """The results of all; when one fails, the others are cancelled."""
-    tasks = [asyncio.create_task(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
 def copy_with(node: BaseNode, extra: Mapping[str | None, Any]) -> BaseNode:
-    """A copy of the node with more metadata, which neither a language model nor an embedding gets to read.
+    """A copy of the node with more metadata, which is hidden from language models and embeddings.
 
     Args:
         node: It is not changed, and the copy's metadata shares nothing with it.
-        extra: By name; what has no name is left out.
+        extra: By name; None as a name is ignored.
     """
     named = {name: value for name, value in extra.items() if name is not None}
     return node.model_copy(

@@ -1,8 +1,7 @@
 """Hybrid retrieval from a collection of Chroma Cloud: `ChromaHybridRetriever`."""
 
-import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -14,21 +13,22 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node
 from llama_index_sparse_embed.retrievers._base import (
     AnySparse,
     aembed_query,
-    checked_encoder,
-    checked_top_k,
+    check_sparse,
     copy_with,
     embed_query,
-    side_by_side,
 )
 from sparse_embed import ConfigurationError, SparseVector
-from sparse_embed.explain import explain
+from sparse_embed.explanation import match_terms
+from sparse_embed.fusion import run_together
+from sparse_embed.options import check_count
+from sparse_embed.settings import check_kind
+from sparse_embed.stores.chroma_search import HybridSearch, Row, require_collection
 
 if TYPE_CHECKING:
     from chromadb import Collection, Search
     from chromadb.api.models.AsyncCollection import AsyncCollection
-    from chromadb.api.types import SearchResult
 
-    from sparse_embed.stores.chroma_search import Row
+DEFAULTS: Final = HybridSearch()
 
 
 class ChromaHybridRetriever(BaseRetriever):
@@ -54,10 +54,10 @@ class ChromaHybridRetriever(BaseRetriever):
         sparse: AnySparse,
         async_collection: "AsyncCollection | None" = None,
         similarity_top_k: int = DEFAULT_SIMILARITY_TOP_K,
-        weights: tuple[float, float] = (1.0, 1.0),
-        sparse_key: str = "sparse_embedding",
-        candidates: int = 128,
-        rrf_k: int = 60,
+        weights: tuple[float, float] = DEFAULTS.weights,
+        sparse_key: str = DEFAULTS.sparse_key,
+        candidates: int = DEFAULTS.candidates,
+        rrf_k: int = DEFAULTS.rrf_k,
         where: Mapping[str, Any] | None = None,
         terms_key: str | None = None,
         callback_manager: CallbackManager | None = None,
@@ -70,15 +70,16 @@ class ChromaHybridRetriever(BaseRetriever):
             dense: The dense model of the collection.
             sparse: The sparse model of the collection; tokens are known from a `SparseEncoder` with
                 ``return_tokens=True``.
-            async_collection: For ``aretrieve``: from chromadb's ``AsyncHttpClient``, and of use in its event loop.
+            async_collection: For ``aretrieve``: from chromadb's ``AsyncHttpClient``; it works in the event loop that
+                created it.
             similarity_top_k: Nodes to return.
-            weights: Of the dense and of the sparse ranking. A ranking of weight 0 is not asked for.
+            weights: Of the dense and of the sparse ranking. A ranking of weight 0 is not computed.
             sparse_key: The key of the collection's sparse index.
             candidates: Best nodes of each ranking that take part.
             rrf_k: A ranking contributes weight / (``rrf_k`` + rank): the smaller, the more the first ranks count.
             where: Chroma's filter.
             terms_key: Write what each matched term contributed to the sparse score into the node's metadata under this
-                name, the greatest first: a dict by token, or by index. No language model gets to read it.
+                name, the greatest first: a dict by token, or by index. It is hidden from language models.
             callback_manager: LlamaIndex's.
             object_map: LlamaIndex's, for index nodes.
 
@@ -89,80 +90,50 @@ class ChromaHybridRetriever(BaseRetriever):
             raise ConfigurationError("ChromaHybridRetriever needs a collection or async_collection")
         self._collection = collection
         self._async_collection = async_collection
+        check_kind("dense", dense, BaseEmbedding)
         self._dense = dense
-        self._sparse = checked_encoder(sparse)
-        self._settings: dict[str, Any] = {
-            "k": checked_top_k(similarity_top_k),
-            "weights": weights,
-            "sparse_key": sparse_key,
-            "candidates": candidates,
-            "rrf_k": rrf_k,
-            "where": where,
-        }
+        self._sparse = check_sparse(sparse)
+        self._top_k = check_count("similarity_top_k", similarity_top_k)
+        self._where = where
+        self._search = HybridSearch(weights=weights, sparse_key=sparse_key, candidates=candidates, rrf_k=rrf_k)
         self._terms_key = terms_key
-        self._search([0.0], SparseVector([], []))  # refuses what no query could do with
+        self._build([0.0], SparseVector([], []))  # refuses settings that fail with any query
         super().__init__(callback_manager=callback_manager, object_map=object_map)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(dense={self._dense!r}, sparse={self._sparse!r})"
+
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        collection = self._blocking()
+        collection = require_collection(self._collection)
         dense = query_bundle.embedding or self._dense.get_agg_embedding_from_queries(query_bundle.embedding_strs)
         sparse = embed_query(self._sparse, query_bundle.query_str)
-        search = self._search(dense, sparse)
-        return [] if search is None else self._nodes(sparse, _ask(collection, search))
+        return self._read(sparse, self._search.run(collection, self._build(dense, sparse)))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        dense, sparse = await side_by_side(
+        dense, sparse = await run_together(
             self._aembed_dense(query_bundle), aembed_query(self._sparse, query_bundle.query_str)
         )
-        search = self._search(dense, sparse)
-        if search is None:
-            return []
-        if self._async_collection is not None:
-            return self._nodes(sparse, await _aask(self._async_collection, search))
-        return self._nodes(sparse, await asyncio.to_thread(_ask, self._blocking(), search))
-
-    def _blocking(self) -> "Collection":
-        if self._collection is None:
-            raise ConfigurationError("this retriever has an async_collection only: use aretrieve, or give a collection")
-        return self._collection
+        search = self._build(dense, sparse)
+        return self._read(sparse, await self._search.arun(self._collection, self._async_collection, search))
 
     async def _aembed_dense(self, query_bundle: QueryBundle) -> list[float]:
         strings = query_bundle.embedding_strs
         return query_bundle.embedding or await self._dense.aget_agg_embedding_from_queries(strings)
 
-    def _search(self, dense: list[float], sparse: SparseVector) -> "Search | None":
-        from sparse_embed.stores.chroma_search import hybrid_search
+    def _build(self, dense: list[float], sparse: SparseVector) -> "Search | None":
+        return self._search.build(dense, sparse, k=self._top_k, where=self._where)
 
-        return hybrid_search(dense, sparse, **self._settings)
-
-    def _nodes(self, query: SparseVector, result: "SearchResult") -> list[NodeWithScore]:
-        from sparse_embed.stores.chroma_search import read_rows
-
+    def _read(self, query: SparseVector, rows: list[Row]) -> list[NodeWithScore]:
         found = []
-        for row in read_rows(result, sparse_key=self._settings["sparse_key"]):
-            node = _node(row)
+        for row in rows:
+            node = _make_node(row)
             if self._terms_key is not None:
-                shared = [] if row.sparse is None else explain(query, row.sparse).contributions
-                node = copy_with(node, {self._terms_key: {part.term: part.product for part in shared}})
+                node = copy_with(node, {self._terms_key: match_terms(query, row.sparse)})
             found.append(NodeWithScore(node=node, score=row.score))
         return found
 
 
-def _ask(collection: "Collection", search: "Search") -> "SearchResult":
-    from sparse_embed.stores.chroma_search import clear_refusal
-
-    with clear_refusal():
-        return collection.search(search)
-
-
-async def _aask(collection: "AsyncCollection", search: "Search") -> "SearchResult":
-    from sparse_embed.stores.chroma_search import clear_refusal
-
-    with clear_refusal():
-        return await collection.search(search)
-
-
-def _node(row: "Row") -> BaseNode:
-    if "_node_content" in row.metadata:  # what LlamaIndex's store writes
+def _make_node(row: Row) -> BaseNode:
+    if "_node_content" in row.metadata:  # written by LlamaIndex's store
         return metadata_dict_to_node(row.metadata, text=row.document)
     return TextNode(id_=row.id, text=row.document or "", metadata=row.metadata)

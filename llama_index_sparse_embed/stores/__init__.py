@@ -1,1 +1,1 @@
-"""Seams of vector stores, one module each; a module is imported on first use."""
+"""Adapters for LlamaIndex's vector stores, one module each; a module is imported on first use."""

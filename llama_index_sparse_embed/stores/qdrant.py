@@ -1,6 +1,6 @@
 """Qdrant: the pair of functions from which ``QdrantVectorStore`` takes its sparse vectors.
 
-Decides nothing about vectors. Both functions must be given: for a missing one the store loads a FastEmbed model.
+Both functions must be given: for a missing one, the store loads a FastEmbed model.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,14 @@ def qdrant_kwargs(embedding: BaseSparseEmbedding) -> QdrantKwargs:
 
 
 def encode_documents(embedding: BaseSparseEmbedding, texts: list[str]) -> Columns:
-    """Indices and values of documents, one list a text in each."""
-    return _columns(embedding.get_text_embedding_batch(texts))
+    """Indices and values of documents, one list per text in each."""
+    return _to_columns(embedding.get_text_embedding_batch(texts))
 
 
 def encode_queries(embedding: BaseSparseEmbedding, texts: list[str]) -> Columns:
-    """Indices and values of queries, one list a text in each."""
-    return _columns([embedding.get_query_embedding(text) for text in texts])
+    """Indices and values of queries, one list per text in each."""
+    return _to_columns([embedding.get_query_embedding(text) for text in texts])
 
 
-def _columns(vectors: list[dict[int, float]]) -> Columns:
+def _to_columns(vectors: list[dict[int, float]]) -> Columns:
     return [list(vector) for vector in vectors], [list(vector.values()) for vector in vectors]

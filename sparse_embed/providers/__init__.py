@@ -2,19 +2,24 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Final, get_args, get_origin
 
 from pydantic_core import to_json
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.options import unknown_option
 from sparse_embed.providers.base import Provider
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import Pinecone
 from sparse_embed.settings import Kind, check_kind
 
 PROVIDERS: Mapping[str, type[Provider]] = {provider.name: provider for provider in (Chroma, Pinecone)}
+ONE_KIND_ONLY: Final[Mapping[str, Kind]] = {
+    "return_tokens": "sparse",
+    "max_tokens_per_sequence": "sparse",
+    "dimension": "dense",
+}
 IN_HEADERS: Final = ("model", "query_model", "api_version")
 
 
@@ -30,6 +35,16 @@ def provider_named(name: str) -> type[Provider]:
     return provider
 
 
+def owner_of(option: str) -> str | None:
+    """The provider that has this option, and for which kind of vector; None if there is none."""
+    owners = [provider for provider in PROVIDERS.values() if option in {field.name for field in fields(provider)}]
+    if not owners or option in ("kind", "model"):
+        return None
+    kind = ONE_KIND_ONLY.get(option)
+    who = "both providers" if len(owners) == len(PROVIDERS) else owners[0].title
+    return f"{who}, for {kind} vectors" if kind else who
+
+
 def read_config(config: str | Mapping[str, Any]) -> dict[str, Any]:
     """An encoder's arguments from ``"provider"``, ``"provider:model"``, or a mapping of them, as a file holds it.
 
@@ -37,13 +52,27 @@ def read_config(config: str | Mapping[str, Any]) -> dict[str, Any]:
         ConfigurationError: It is something else, or names no provider.
     """
     if isinstance(config, str):
-        provider, _, model = config.partition(":")
+        provider, model = split_model(config, None)
         return {"provider": provider, "model": model} if model else {"provider": provider}
     if not isinstance(config, Mapping) or not all(isinstance(name, str) for name in config):
         raise ConfigurationError('a configuration is "provider:model", or a mapping with names for its keys')
     if "provider" not in config:
         raise ConfigurationError("the configuration names no provider")
     return dict(config)
+
+
+def split_model(provider: str, model: str | None) -> tuple[str, str | None]:
+    """Provider and model from ``"provider"`` or ``"provider:model"``.
+
+    Raises:
+        ConfigurationError: The model is given twice.
+    """
+    if not isinstance(provider, str) or ":" not in provider:
+        return provider, model
+    if model is not None:
+        raise ConfigurationError(f"the model is given twice: in {provider!r} and as model={model!r}")
+    provider, _, model = provider.partition(":")
+    return provider, model
 
 
 def make_provider(
@@ -55,7 +84,7 @@ def make_provider(
     *,
     settings: Iterable[str] = (),
 ) -> Provider:
-    """Choose the provider and check its options; `settings` are the encoder's own, for whoever misspelled one.
+    """Choose the provider and check its options; `settings` are the encoder's own, for suggestions.
 
     Raises:
         ConfigurationError: An unknown provider, an option that this provider does not have, a model that cannot be one.
@@ -64,15 +93,15 @@ def make_provider(
     known = {option.name for option in fields(provider)} - {"kind", "model", "return_tokens"}
     for option in options:
         if option not in known:
-            taken = sorted(known.union(settings))
-            close = get_close_matches(option, taken, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ConfigurationError(f"{provider.title} has no option {option!r}{hint}; it has {', '.join(taken)}")
+            raise unknown_option(provider.title, option, known.union(settings), elsewhere=owner_of(option))
     model = provider.default_models[kind] if model is None else model
     given = {**options, "model": model, "return_tokens": return_tokens}
     for declared in fields(provider):
         if declared.name in given:
             _check_option(declared.name, given[declared.name], declared.type)
+    for option, only in provider.only_for.items():
+        if given.get(option) and only != kind:
+            raise ConfigurationError(f"{option} is an option for {only} vectors, and this encoder gives {kind} ones")
     return provider(kind=kind, **given)
 
 

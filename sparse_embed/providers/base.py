@@ -9,19 +9,21 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError
 from pydantic_core import core_schema as schema
 
 from sparse_embed.errors import ConfigurationError, InvalidResponseError
-from sparse_embed.settings import Home, Kind, Role
+from sparse_embed.settings import UNKNOWN_ROUTE, Endpoint, Kind, Role, Route
 from sparse_embed.vectors import SparseVector
 
 DenseVector = list[float]
 V = TypeVar("V")
 
 MAX_ERROR_TEXT = 500
+ENGINE_HEADER = "x-sparse-embed-engine"  # sent by the local provider alone
 REQUEST_ID_HEADERS = ("x-pinecone-request-id", "x-request-id")
 
 
@@ -34,12 +36,18 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """One complete answer, body read."""
+    """One complete answer, body read.
+
+    Attributes:
+        hide: Removes the key from a text that may quote it.
+        route: Where the answer came from.
+    """
 
     status: int
     headers: Mapping[str, str]
     content: bytes
-    hide: Callable[[str], str] = str  # takes the key out of a text that may quote it
+    hide: Callable[[str], str] = str
+    route: Route = UNKNOWN_ROUTE
 
 
 class Answer(NamedTuple, Generic[V]):
@@ -47,6 +55,13 @@ class Answer(NamedTuple, Generic[V]):
 
     vectors: list[V]
     total_tokens: int
+    engine: str | None = None  # named by the local provider alone
+
+    @property
+    def dimension(self) -> int | None:
+        """Length of the vectors if they are dense."""
+        first = self.vectors[0] if self.vectors else None
+        return len(first) if isinstance(first, list) else None
 
 
 class Undecodable(Exception):  # noqa: N818  # a signal inside the package: sending again may help
@@ -59,10 +74,12 @@ class Provider(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    home: ClassVar[Home]
+    endpoint: ClassVar[Endpoint]
     key_header: ClassVar[str]
     max_batch_size: ClassVar[int]
     default_models: ClassVar[Mapping[Kind, str]]
+    only_for: ClassVar[Mapping[str, Kind]] = MappingProxyType({"return_tokens": "sparse"})
+    """The options that only one kind of vector has."""
 
     kind: Kind
     model: str
@@ -84,8 +101,8 @@ class Provider(ABC):
         """The model that answers for a role."""
         return self.model
 
-    def waiting_is_useless(self, message: str) -> bool:  # a provider that has such a 429 overrides
-        """Whether a 429 with this message stays refused however long one waits."""
+    def is_permanent_limit(self, message: str) -> bool:  # overridden by a provider that has such a 429
+        """Whether waiting does not help after a 429 with this message."""
         return False
 
 

@@ -26,7 +26,7 @@ from sparse_embed.providers.base import (
     sparse_vector,
     token_count,
 )
-from sparse_embed.settings import Home, Kind, Role
+from sparse_embed.settings import Endpoint, Kind, Role
 from sparse_embed.vectors import SparseVector
 
 # Official clients spell the documents' target in the plural (chromadb 1.5.9, 2026-11).
@@ -47,7 +47,7 @@ class Chroma(Provider):
 
     name: ClassVar[str] = "chroma"
     title: ClassVar[str] = "Chroma Cloud"
-    home: ClassVar[Home] = Home("https://embed.trychroma.com", "CHROMA_EMBED_URL", "CHROMA_API_KEY")
+    endpoint: ClassVar[Endpoint] = Endpoint("https://embed.trychroma.com", "CHROMA_EMBED_URL", "CHROMA_API_KEY")
     key_header: ClassVar[str] = "x-chroma-token"
     max_batch_size: ClassVar[int] = 100  # more is refused with 413 (Chroma documentation, 2026-11)
     default_models: ClassVar[Mapping[Kind, str]] = MappingProxyType(

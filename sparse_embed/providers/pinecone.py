@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from pydantic_core import SchemaValidator, to_json
+from pydantic_core import CoreSchema, SchemaValidator, to_json
 from pydantic_core import core_schema as schema
 
 from sparse_embed.errors import ConfigurationError, InvalidResponseError
@@ -27,7 +27,7 @@ from sparse_embed.providers.base import (
     sparse_vector,
     token_count,
 )
-from sparse_embed.settings import Home, Kind, Role
+from sparse_embed.settings import Endpoint, Kind, Role
 from sparse_embed.vectors import SparseVector
 
 API_VERSION = "2025-10"  # /embed is the same on the wire from 2025-04 to 2026-04; 2025-01 had signed indices
@@ -49,11 +49,14 @@ class Pinecone(Provider):
 
     name: ClassVar[str] = "pinecone"
     title: ClassVar[str] = "Pinecone"
-    home: ClassVar[Home] = Home("https://api.pinecone.io", "PINECONE_CONTROLLER_HOST", "PINECONE_API_KEY")
+    endpoint: ClassVar[Endpoint] = Endpoint("https://api.pinecone.io", "PINECONE_CONTROLLER_HOST", "PINECONE_API_KEY")
     key_header: ClassVar[str] = "api-key"
     max_batch_size: ClassVar[int] = 96  # for each of the three models (Pinecone model pages, 2026-11)
     default_models: ClassVar[Mapping[Kind, str]] = MappingProxyType(
         {"sparse": "pinecone-sparse-english-v0", "dense": "llama-text-embed-v2"}
+    )
+    only_for: ClassVar[Mapping[str, Kind]] = MappingProxyType(  # the model pages, 2026-11
+        {"return_tokens": "sparse", "max_tokens_per_sequence": "sparse", "dimension": "dense"}
     )
 
     truncate: str = "END"
@@ -81,7 +84,7 @@ class Pinecone(Provider):
 
     def decode_sparse(self, content: bytes) -> Answer[SparseVector]:
         """Items carry ``sparse_indices`` and ``sparse_values``."""
-        answer = loads(_ANSWER, content)
+        answer = loads(_SPARSE, content)
         vectors = []
         for at, item in enumerate(answer["data"]):
             indices, values = item.get("sparse_indices"), item.get("sparse_values")
@@ -92,7 +95,7 @@ class Pinecone(Provider):
 
     def decode_dense(self, content: bytes) -> Answer[DenseVector]:
         """Items carry ``values``."""
-        answer = loads(_ANSWER, content)
+        answer = loads(_DENSE, content)
         vectors = []
         for at, item in enumerate(answer["data"]):
             values = item.get("values")
@@ -109,22 +112,20 @@ class Pinecone(Provider):
             f"{self.model} answers with {got} vectors: use the {got} class, or a model that gives {self.kind} ones"
         )
 
-    def waiting_is_useless(self, message: str) -> bool:
+    def is_permanent_limit(self, message: str) -> bool:
         """The monthly quota; the quota per minute is worth waiting for (wording of 2026-11)."""
         return "for the current month" in message.lower()
 
 
-_ITEM = record(
-    {},
-    {
-        "sparse_indices": INDICES,
-        "sparse_values": VALUES,
-        "sparse_tokens": ANYTHING,
-        "values": VALUES,
-        "vector_type": ANYTHING,
-    },
-)
-_ANSWER = SchemaValidator(record({"data": schema.list_schema(_ITEM)}, {"vector_type": ANYTHING, "usage": ANYTHING}))
+def _answer_of(**checked: CoreSchema) -> SchemaValidator:
+    """An answer whose items have these fields; those of the other kind of vector may hold anything."""
+    fields = ("sparse_indices", "sparse_values", "sparse_tokens", "values", "vector_type")
+    item = record({}, {**dict.fromkeys(fields, ANYTHING), **checked})
+    return SchemaValidator(record({"data": schema.list_schema(item)}, {"vector_type": ANYTHING, "usage": ANYTHING}))
+
+
+_SPARSE = _answer_of(sparse_indices=INDICES, sparse_values=VALUES)
+_DENSE = _answer_of(values=VALUES)
 _Json = Mapping[str, Any]
 
 

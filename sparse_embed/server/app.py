@@ -14,15 +14,18 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from sparse_embed.server import chroma_wire, pinecone_wire
 from sparse_embed.server.access import AccessLog, Trace
 from sparse_embed.server.batching import Job, StoppedError
 from sparse_embed.server.engines import DenseAnswer, Question, SparseAnswer, VectorType
+from sparse_embed.server.engines.bm25 import Bm25
 from sparse_embed.server.errors import CHROMA_KEY, CHROMA_MODEL, PINECONE_KEY, Refusal, error_body, wire_of
 from sparse_embed.server.metrics import Metrics
-from sparse_embed.server.models import Catalogue, Model
+from sparse_embed.server.models import Catalogue, Model, check_names
 from sparse_embed.server.operations import make_router
+from sparse_embed.server.page import add_page
 from sparse_embed.server.served import Served, stopping
 
 ENGINE_HEADER = "x-sparse-embed-engine"
@@ -33,7 +36,13 @@ Ask = Callable[[Catalogue], tuple[Model, Question]]
 Write = Callable[[SparseAnswer | DenseAnswer, Model, Question], bytes]
 
 
-def create_app(*, api_key: str | None = None, stand_in: bool = False, models: Sequence[Served] = ()) -> FastAPI:
+def create_app(
+    *,
+    api_key: str | None = None,
+    stand_in: bool = False,
+    own_bm25: Sequence[Bm25] = (),
+    models: Sequence[Served] = (),
+) -> FastAPI:
     """Make an application that speaks the wire of Chroma Cloud Embed and of Pinecone Inference.
 
     Without ``stand_in`` it has two models, ``local/bm25`` (sparse) and ``local/hashing`` (dense, no semantics); with
@@ -43,13 +52,15 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False, models: Se
     Args:
         api_key: The only key accepted. None accepts every key that is not empty: for loopback only.
         stand_in: Whether to answer for the providers' own models.
+        own_bm25: Further BM25 models.
         models: Models with weights. Until all are loaded, every request for vectors is refused with 503.
 
     Raises:
-        ValueError: A blank ``api_key``: a variable that was meant to hold one is empty.
+        ValueError: A blank ``api_key``: a variable that was meant to hold one is empty. Two models of one name.
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("api_key is blank; give a key, or None to accept every key")
+    check_names(own_bm25, models)
     # No OpenAPI page: the providers' own specifications describe these routes. No redirects: clients follow none.
     app = FastAPI(title="sparse-embed local provider", openapi_url=None, redirect_slashes=False)
     metrics = Metrics(models)
@@ -58,7 +69,7 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False, models: Se
 
     @cache
     def loaded_catalogue() -> Catalogue:
-        return Catalogue(stand_in=stand_in, with_weights=tuple(models))
+        return Catalogue(stand_in=stand_in, own_bm25=tuple(own_bm25), with_weights=tuple(models))
 
     def catalogue() -> Catalogue:
         if not all(model.ready for model in models):
@@ -125,6 +136,7 @@ def create_app(*, api_key: str | None = None, stand_in: bool = False, models: Se
         return _json(pinecone_wire.describe_model(found), found.engine)
 
     app.include_router(make_router(metrics, models, catalogue, authenticate))
+    add_page(app)
     _add_error_handlers(app)
     return app
 
@@ -142,7 +154,11 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:
         response = _error(request, error.status_code, error.detail)
-        response.headers.update(error.headers or {})  # Allow, with 405
+        if error.status_code == 405:
+            # Starlette 1.10 names the methods of the first route of this path only, and "/" has two.
+            matching = (route for route in app.routes if route.matches(request.scope)[0] != Match.NONE)
+            methods = (getattr(route, "methods", ()) for route in matching)
+            response.headers["allow"] = ", ".join(sorted(set().union(*methods)))
         return response
 
     @app.exception_handler(ClientDisconnect)

@@ -308,6 +308,32 @@ def describe_served(served: Served) -> Model:
     )
 
 
+def check_names(own_bm25: Sequence[bm25.Bm25], models: Sequence[Served] = ()) -> None:
+    """Refuse a further BM25 model whose name another model has.
+
+    Raises:
+        ValueError: There is one.
+    """
+    taken = {model.name for model in MODELS} | {model.name for model in models}
+    for engine in own_bm25:
+        if engine.name in taken:
+            raise ValueError(f"the name {engine.name} is taken by another model")
+        taken.add(engine.name)
+
+
+def _describe_bm25(engine: bm25.Bm25) -> Model:
+    return Model(
+        engine.name,
+        _BOTH,
+        "sparse",
+        f"BM25 term weights for {engine.language.name.capitalize()},"
+        f" {engine.average_length:g} words in an average document.",
+        official=False,
+        parameters=_SPARSE_PARAMETERS,
+        own_engine=engine.name,
+    )
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The models that one server answers for, and the engines that answer.
@@ -317,19 +343,21 @@ class Catalogue:
         sparse: Engine of every sparse model that has none of its own.
         dense: Engine of every dense model that has none of its own.
         with_weights: Models with weights, loaded; each takes the place of a provider's own model of its name.
+        own_bm25: Further BM25 models, each under its own name.
     """
 
     stand_in: bool = False
     sparse: SparseEngine = field(default_factory=bm25.Bm25)
     dense: DenseEngine = field(default_factory=hashing.Hashing)
     with_weights: tuple[Served, ...] = ()
+    own_bm25: tuple[bm25.Bm25, ...] = ()
 
     @cached_property
     def models(self) -> tuple[Model, ...]:
         """Every model that the server knows, whether or not it can answer for it."""
         described = {served.name: describe_served(served) for served in self.with_weights}
         known = [described.pop(model.name, model) for model in MODELS]
-        return (*known, *described.values())
+        return (*known, *map(_describe_bm25, self.own_bm25), *described.values())
 
     def served(self, wire: Wire) -> list[Model]:
         """Return the models that a client of this wire can use."""
@@ -345,7 +373,8 @@ class Catalogue:
         if served is not None and question.texts:
             return served, served.submit(question)
         if model.vector_type == "sparse":
-            return self.sparse.embed(question.texts, question.role)
+            engine = next((engine for engine in self.own_bm25 if engine.name == model.name), self.sparse)
+            return engine.embed(question.texts, question.role)
         return self.dense.embed(question.texts, question.role, dimension=question.dimension or model.dimension)
 
     def find(self, name: str, wire: Wire, *, unknown: int, absent: int, vector_type: VectorType | None = None) -> Model:

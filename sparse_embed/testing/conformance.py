@@ -1,8 +1,8 @@
-"""The promises of a sparse encoder, as tests: subclass `SparseConformance` in your own suite. Needs pytest.
+"""What a sparse encoder must do, as tests: subclass `SparseConformance` in your own test suite. Needs pytest.
 
-The encoder under test sends to a provider in this process over a real loopback socket: nothing of it is replaced.
+The encoder under test sends requests to a provider in this process over a real loopback socket; nothing is mocked.
 """
-# ruff: noqa: D102, S101, S301  # tests: their names say what they promise, they assert, and pickle what they made
+# ruff: noqa: D102, S101, S301  # tests: their names describe them, they assert, and they unpickle their own objects
 
 import asyncio
 import copy
@@ -24,13 +24,13 @@ from sparse_embed.vectors import SparseVector
 
 Encoder: TypeAlias = Any  # whatever `make_encoder` returns
 KEY: Final = "conformance-key-4711"
-LIMITS: Final = {"texts": 100, "inputs": 96}  # texts a request, by the field in which the wire carries them
+LIMITS: Final = {"texts": 100, "inputs": 96}  # texts per request, by the field of the request body that holds them
 ROLES: Final = {"documents": "document", "passage": "document", "query": "query"}
 TEXTS: Final = ["quick brown fox", "", "lazy lazy dog", "quick brown fox", " \n"]
 
 
 class Received(NamedTuple):
-    """One request, as the provider saw it."""
+    """One request as the provider received it."""
 
     texts: list[str]
     limit: int
@@ -38,9 +38,9 @@ class Received(NamedTuple):
 
 
 class LoopbackProvider(ThreadingHTTPServer):
-    """Speaks both wires with made-up vectors and keeps what it received."""
+    """Answers both wire formats with made-up vectors and records the requests."""
 
-    request_queue_size = 128  # the default of 5 makes parallel connections wait for a second
+    request_queue_size = 128  # with the default of 5, parallel connections wait for a second
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -61,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         texts = [text if isinstance(text, str) else text["text"] for text in body[field]]
         said = body.get("target") or body.get("parameters", {}).get("input_type")
         self.server.received.append(Received(texts, LIMITS[field], ROLES.get(said)))
-        refusal = {"error": f"not allowed: {self.headers.items()}"}  # the worst: it quotes the key
+        refusal = {"error": f"not allowed: {self.headers.items()}"}  # the worst case: it echoes the key
         content = json.dumps(refusal if self.server.refuses_key else made_up_answer(self.path, raw)).encode()
         self.send_response(401 if self.server.refuses_key else 200)
         self.send_header("content-length", str(len(content)))
@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Calls(NamedTuple):
@@ -80,7 +80,7 @@ class Calls(NamedTuple):
 
 
 class SparseConformance:
-    """Subclass as ``Test…`` and override `make_encoder`; for other method names or vector types, the four calls too.
+    """Subclass as ``Test…`` and override `make_encoder`; for other method names or vector types, also the four calls.
 
     Example:
         >>> from sparse_embed import SparseEncoder
@@ -89,22 +89,22 @@ class SparseConformance:
         ...     def make_encoder(self, **settings):
         ...         return SparseEncoder("pinecone", **settings)
 
-    For messages that show the values compared, put this into your ``conftest.py``:
+    For assertion messages that show the compared values, put this into your ``conftest.py``:
     ``pytest.register_assert_rewrite("sparse_embed.testing.conformance")``.
 
     Attributes:
-        takes_whole_lists: Whether the encoder sees the list that its caller passed. Set it to False where a framework
-            takes the list apart first, so that the encoder cannot know a bare text from a list.
+        takes_whole_lists: Whether the encoder receives the list as the caller passed it. Set it to False where a
+            framework iterates over it first, so that the encoder cannot distinguish a bare text from a list.
     """
 
     takes_whole_lists = True
 
     def make_encoder(self, *, api_key: str, base_url: str) -> Encoder:
-        """The encoder under test, one that names the role in its requests: for Chroma, give it a ``task``."""
+        """The encoder under test. Its requests must contain the role: for Chroma, give it a ``task``."""
         raise NotImplementedError
 
     def embed_documents(self, encoder: Encoder, texts: Any) -> list[SparseVector]:  # noqa: ANN401  # bad input too
-        """Call the encoder. A vector of another type is turned into `SparseVector`, which checks it, as it is."""
+        """Call the encoder. Convert vectors of another type to `SparseVector`, which checks them, without changes."""
         return encoder.embed_documents(texts)  # type: ignore[no-any-return]
 
     def embed_query(self, encoder: Encoder, text: Any) -> SparseVector:  # noqa: ANN401
@@ -121,7 +121,7 @@ class SparseConformance:
 
     @pytest.fixture
     def provider(self) -> Iterator[LoopbackProvider]:
-        """The provider to which the encoder sends."""
+        """The provider that receives the encoder's requests."""
         with LoopbackProvider() as provider:
             Thread(target=provider.serve_forever, args=(0.01,), daemon=True).start()
             yield provider
@@ -134,7 +134,7 @@ class SparseConformance:
 
     @pytest.fixture(params=["sync", "async"])
     def call(self, request: pytest.FixtureRequest) -> Calls:
-        """Each test runs with both; every async call has an event loop of its own."""
+        """Each test runs with both; every async call has its own event loop."""
         if request.param == "sync":
             return Calls(self.embed_documents, self.embed_query)
         return Calls(
@@ -142,20 +142,18 @@ class SparseConformance:
             lambda encoder, text: asyncio.run(self.aembed_query(encoder, text)),
         )
 
-    def test_vectors_come_in_the_order_of_their_texts(self, encoder: Encoder, call: Calls) -> None:
+    def test_vectors_are_in_the_order_of_their_texts(self, encoder: Encoder, call: Calls) -> None:
         texts = [f"word{number}" for number in range(20)]
         assert [vector.indices for vector in call.documents(encoder, texts)] == [[term_id(text)] for text in texts]
 
-    def test_more_texts_than_a_request_holds_are_split(
+    def test_more_texts_than_fit_a_request_are_split(
         self, encoder: Encoder, call: Calls, provider: LoopbackProvider
     ) -> None:
         texts = [f"word{number}" for number in range(250)]
         assert [vector.indices for vector in call.documents(encoder, texts)] == [[term_id(text)] for text in texts]
         assert all(len(request.texts) <= request.limit for request in provider.received)
 
-    def test_vectors_are_ascending_ints_with_finite_floats_that_are_not_zero(
-        self, encoder: Encoder, call: Calls
-    ) -> None:
+    def test_indices_are_ascending_ints_and_values_finite_non_zero_floats(self, encoder: Encoder, call: Calls) -> None:
         for vector in [*call.documents(encoder, TEXTS), call.query(encoder, "quick brown fox")]:
             assert len(vector.indices) == len(vector.values)
             assert all(type(index) is int for index in vector.indices)
@@ -186,15 +184,13 @@ class SparseConformance:
         assert self.embed_documents(encoder, TEXTS) == asyncio.run(self.aembed_documents(encoder, TEXTS))
         assert self.embed_query(encoder, "fox") == asyncio.run(self.aembed_query(encoder, "fox"))
 
-    def test_the_same_text_is_asked_for_in_each_role(
-        self, encoder: Encoder, call: Calls, provider: LoopbackProvider
-    ) -> None:
+    def test_the_role_is_part_of_the_request(self, encoder: Encoder, call: Calls, provider: LoopbackProvider) -> None:
         call.documents(encoder, ["fox"])
         call.query(encoder, "fox")
         call.documents(encoder, ["dog"])
         assert [request.role for request in provider.received] == ["document", "query", "document"]
 
-    def test_calls_at_the_same_time_keep_their_roles_and_vectors(
+    def test_concurrent_calls_keep_their_roles_and_vectors(
         self, encoder: Encoder, call: Calls, provider: LoopbackProvider
     ) -> None:
         numbers = range(12)
@@ -210,7 +206,7 @@ class SparseConformance:
         self, encoder: Encoder, call: Calls, provider: LoopbackProvider, texts: object
     ) -> None:
         if not self.takes_whole_lists:
-            pytest.skip("the framework takes the list apart first")
+            pytest.skip("the framework iterates over the list first")
         with pytest.raises(ConfigurationError):
             call.documents(encoder, texts)
         assert not provider.received
@@ -231,13 +227,13 @@ class SparseConformance:
             call.query(encoder, text)
         assert not provider.received
 
-    def test_it_is_never_taken_for_empty(self, encoder: Encoder) -> None:
-        # A store that asks `if encoder` would read an encoder with a length as "not given".
+    def test_an_encoder_is_never_falsy(self, encoder: Encoder) -> None:
+        # A store that tests `if encoder` would treat an encoder with a length of 0 as missing.
         assert not hasattr(type(encoder), "__len__")
         assert not hasattr(type(encoder), "__bool__")
 
     @pytest.mark.parametrize("how", ["pickle", "deepcopy"])
-    def test_copies_work_and_so_does_the_original(
+    def test_copies_work_beside_the_original(
         self, encoder: Encoder, call: Calls, how: Literal["pickle", "deepcopy"]
     ) -> None:
         before = call.documents(encoder, TEXTS)
@@ -245,7 +241,9 @@ class SparseConformance:
         assert call.documents(twin, TEXTS) == before
         assert call.documents(encoder, TEXTS) == before
 
-    def test_the_key_is_in_no_text_about_it(self, encoder: Encoder, call: Calls, provider: LoopbackProvider) -> None:
+    def test_the_key_is_in_no_repr_and_no_error(
+        self, encoder: Encoder, call: Calls, provider: LoopbackProvider
+    ) -> None:
         provider.refuses_key = True
         with pytest.raises(AuthenticationError) as caught:
             call.query(encoder, "fox")

@@ -1,4 +1,4 @@
-"""Running flows with asyncio; ``run`` is the same with threads.
+"""Runs flows with asyncio; ``run`` does the same with threads.
 
 Loaded with the first async call: asyncio takes as long to import as all the rest of this package.
 """
@@ -6,20 +6,23 @@ Loaded with the first async call: asyncio takes as long to import as all the res
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TypeVar
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any, TypeVar
 
-from sparse_embed.transport.client import HttpLayer
-from sparse_embed.transport.flow import Flow, Outcome, Permit, Send, Sleep
-from sparse_embed.transport.run import WAITING, RateLimiter, in_order
+from sparse_embed.cache import Cache
+from sparse_embed.transport.flow import Flow, Permit, Recall, Remember, Send, Sleep
+from sparse_embed.transport.run import WAITING, Resources, in_order
 
 T = TypeVar("T")
 
 
-async def adrive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None) -> T:
-    """Do what the flow asks for, in this task; cancelling the task is all it takes to stop."""
+async def adrive(flow: Flow[T], resources: Resources) -> T:
+    """Do what the flow yields, in this task; cancelling the task stops it."""
+    http, limiter, cache = resources
     permits = http.loop_side().permits
     holding = False
-    outcome: Outcome | None = None
+    outcome: Any = None
     try:
         while True:
             effect = flow.send(outcome)
@@ -37,6 +40,11 @@ async def adrive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None) ->
                     await limiter.aacquire()
                 await permits.acquire()
                 holding = True
+            elif isinstance(effect, Recall) and cache is not None:
+                outcome = await _use(cache, cache.get, *effect)
+            elif isinstance(effect, Remember) and cache is not None:
+                with suppress(Warning):  # where warnings are errors: the vectors must reach the caller
+                    await _use(cache, cache.put, *effect)
     except StopIteration as end:
         result: T = end.value
         return result
@@ -46,10 +54,17 @@ async def adrive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None) ->
             permits.release()
 
 
+async def _use(cache: Cache[Any], method: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401  # the method's
+    """Call a method of the cache, in a thread if it may block; it ends even when this task is cancelled."""
+    if not cache.blocks:
+        return method(*arguments)
+    run = copy_context().run
+    return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, run, method, *arguments))
+
+
 async def arun_all(
     flows: AsyncIterator[Flow[T]],
-    http: HttpLayer,
-    limiter: RateLimiter | None,
+    resources: Resources,
     *,
     width: int,
     ahead: int,
@@ -68,7 +83,7 @@ async def arun_all(
         while True:
             flow = await todo.get()
             try:
-                done.put_nowait((flow, await adrive(flow, http, limiter)))
+                done.put_nowait((flow, await adrive(flow, resources)))
             except Exception as error:  # noqa: BLE001  # raised again in the consumer's task
                 done.put_nowait(error)
                 for sibling in tasks:  # here, not in the consumer, which a ready sibling could precede

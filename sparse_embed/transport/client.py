@@ -1,26 +1,27 @@
-"""The edge: the only module that talks to httpx.
+"""The only module that uses httpx.
 
-Decides which connections are used by which thread, loop and process, and writes the key into its header. Leaves retries
-to ``flow`` and waiting to ``run``.
+Decides which thread, event loop and process uses which connections, writes the key into its header, and tells one kind
+of connection error from another. Leaves retries to ``flow`` and waiting to ``run``.
 """
 
-import os
+import socket
+import ssl
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from ssl import SSLContext
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import httpx
 
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.locks import ForkSafeLock
+from sparse_embed.locks import ForkAware, ForkSafeLock
 from sparse_embed.providers.base import Provider, Reply
-from sparse_embed.settings import LOOPBACK, Settings
-from sparse_embed.transport.flow import Fault, Outcome, Send
+from sparse_embed.settings import LOOPBACK, Address, Settings
+from sparse_embed.transport.classify import Fault, FaultKind, Outcome
+from sparse_embed.transport.flow import Send
 from sparse_embed.transport.permits import TaskPermits, ThreadPermits
 
 if TYPE_CHECKING:
@@ -60,21 +61,29 @@ ClientT = TypeVar("ClientT", httpx.Client, httpx.AsyncClient)
 # Our permits bound the requests in flight; the pool only keeps connections warm.
 UNBOUNDED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0)
 LINGER: Final = 1.0  # seconds
-# A shorter "key" is a made-up one such as "local" or "any", and a word of messages that it would make unreadable.
+# OpenSSL's words for a peer that speaks something else, in its versions 1.1 to 3.5.
+NOT_TLS: Final = (
+    "WRONG_VERSION_NUMBER",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+    "HTTP_REQUEST",
+    "UNKNOWN_PROTOCOL",
+)
+# A shorter "key" is a made-up one such as "local" or "any"; hiding such a word would make messages unreadable.
 SHORTEST_KEY: Final = 8
-# No proxy for these, which is why they may have plain http: a longer name wins over the environment's (httpx 0.28).
+# Loopback may have plain http because no proxy is used for it: these names win over the environment's (httpx 0.28).
 DIRECT: Final = {f"all://{f'[{host}]' if ':' in host else host}": None for host in (*LOOPBACK, "*.localhost")}
 
 
 @cache
-def _tls() -> SSLContext:
-    """One for the process: it takes 17 ms to build and 0.06 ms to share."""
+def _tls() -> ssl.SSLContext:
+    """One context per process: building it takes 17 ms, sharing it 0.06 ms."""
     return httpx.create_ssl_context()
 
 
 @cache
 def _user_agent() -> str:
-    from importlib.metadata import version  # 4 ms, and not before a request is sent
+    from importlib.metadata import version  # takes 4 ms: not before a request is sent
 
     return f"sparse-embed/{version('sparse-embed')}"
 
@@ -106,16 +115,16 @@ class LoopSide:
 
 
 class ThreadSide:
-    """A client that threads share: whoever leaves it last closes it, so that it is never closed under a request.
+    """A client that threads share, reference-counted: the last user closes it.
 
-    A pool that is closed under a request (httpcore 1.0.9) leaves its thread in a read, and its socket open.
+    Closing the pool during a request (httpcore 1.0.9) would leave that thread in a read, and its socket open.
     """
 
     closer: "weakref.finalize[[], HttpLayer] | None" = None  # none for a caller's own client
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
-        self._users = 1  # the encoder, until it is closed or collected; each request is another
+        self._users = 1  # the encoder, until it is closed or collected; each request counts too
         self._lock = ForkSafeLock()
 
     def enter(self) -> None:
@@ -124,7 +133,7 @@ class ThreadSide:
             self._users += 1
 
     def leave(self) -> None:
-        """Count a request that has ended, or the encoder's leaving."""
+        """Count the end of a request, or of the encoder."""
         with self._lock:
             self._users -= 1
             last = not self._users
@@ -134,20 +143,15 @@ class ThreadSide:
 
 @dataclass(slots=True)
 class ProcessSide:
-    """What belongs to one process: made anew after a fork, locks included."""
+    """What belongs to one process: created again after a fork, locks included."""
 
     permits: ThreadPermits
-    pid: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)
     threads: ThreadSide | None = None
     loops: "dict[asyncio.AbstractEventLoop, LoopSide]" = field(default_factory=dict)
 
 
-# Inherited connections are shared with the parent: using or closing them would mix up two processes' answers.
-_inherited: Final[list[ProcessSide]] = []
-
-
-class HttpLayer:
+class HttpLayer(ForkAware):
     """Sends requests, synchronously from any thread and asynchronously from any event loop."""
 
     def __init__(
@@ -157,6 +161,7 @@ class HttpLayer:
         client: httpx.Client | None = None,
         async_client: httpx.AsyncClient | None = None,
     ) -> None:
+        super().__init__()
         self._provider = provider
         self._settings = settings
         self._own_client = client
@@ -166,26 +171,23 @@ class HttpLayer:
     def _new_process(self) -> ProcessSide:
         return ProcessSide(ThreadPermits(self._settings.max_concurrency))
 
-    def _here(self) -> ProcessSide:
-        if self._process.pid != os.getpid():
-            threads = self._process.threads
-            if threads is not None and threads.closer is not None:
-                threads.closer.detach()
-            _inherited.append(self._process)
-            self._process = self._new_process()
-        return self._process
+    def _forked(self) -> ProcessSide:
+        before, self._process = self._process, self._new_process()
+        if before.threads is not None and before.threads.closer is not None:
+            before.threads.closer.detach()
+        return before
 
     @property
     def permits(self) -> ThreadPermits:
         """The permits of this process's threads."""
-        return self._here().permits
+        return self._process.permits
 
     def loop_side(self) -> LoopSide:
         """The client and permits of the running loop, made on first use."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        here = self._here()
+        here = self._process
         with here.lock:
             side = here.loops.get(loop)
             if side is None:
@@ -193,8 +195,8 @@ class HttpLayer:
                     here.loops.pop(other).keeper.detach()
                 client = self._own_async_client or _new(httpx.AsyncClient)
                 lifetime = _lifetime(client, close=self._own_async_client is None)
-                # Held here too: a garbage collection that takes an encoder in a cycle (an error's traceback makes one)
-                # would otherwise take the open sockets at the same time, and they would warn.
+                # Referenced here too: when the garbage collector takes an encoder in a cycle (an error's traceback is
+                # one), it would otherwise take the open sockets at the same time, and they would warn.
                 keeper = weakref.finalize(self, _let_go, loop, lifetime)
                 keeper.atexit = False
                 permits = TaskPermits(self._settings.max_concurrency)
@@ -215,25 +217,27 @@ class HttpLayer:
         Raises:
             ConfigurationError: There is no key for this host, or the environment's proxies or certificates are wrong.
         """
-        url, headers, key = self._addressed(send)
-        here = self._here()
+        address = self._settings.address(self._provider.endpoint)
+        url, headers, key = self._prepare(send, address)
+        here = self._process
         with here.lock:
             side = here.threads = here.threads or self._thread_side()
             side.enter()
         try:
             response = side.client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
         except httpx.RequestError as error:
-            return _fault(error, key)
+            return _fault(error, key, address)
         finally:
             side.leave()
-        return _reply(response, key)
+        return _reply(response, key, address)
 
     async def asend(self, send: Send) -> Outcome:
         """Like `send`."""
-        url, headers, key = self._addressed(send)
-        side = self.loop_side()  # held as long as the request lasts, and with it the client open
-        # httpcore 1.0.9 shields its clean-up from anyio's cancellation, not from asyncio's own: one that comes while an
-        # answer is being closed leaves the connection in the pool, open and of no use, until the client is closed.
+        address = self._settings.address(self._provider.endpoint)
+        url, headers, key = self._prepare(send, address)
+        side = self.loop_side()  # this reference keeps the client open during the request
+        # httpcore 1.0.9 shields its clean-up from anyio's cancellation, not from asyncio's own: a cancellation while a
+        # response is being closed leaves a connection in the pool, open and unusable, until the client is closed.
         import asyncio
 
         from anyio import CancelScope
@@ -249,17 +253,17 @@ class HttpLayer:
         try:
             response = await asyncio.shield(posting)
         except httpx.RequestError as error:
-            return _fault(error, key)
+            return _fault(error, key, address)
         except asyncio.CancelledError:
-            posting.add_done_callback(lambda done: done.cancelled() or done.exception())  # a fault now is nobody's
+            # Retrieve an error that comes now, so that asyncio does not log it.
+            posting.add_done_callback(lambda done: done.cancelled() or done.exception())
             scope.cancel()
             await asyncio.wait({posting})
             raise
-        return _reply(response, key)
+        return _reply(response, key, address)
 
-    def _addressed(self, send: Send) -> "tuple[httpx.URL, dict[str, str], _Masked]":
-        base_url, secret = self._settings.address(self._provider.home)
-        key = _Masked(secret.get_secret_value())
+    def _prepare(self, send: Send, address: Address) -> "tuple[httpx.URL, dict[str, str], _Masked]":
+        key = _Masked(address.api_key.get_secret_value())
         headers = {
             "user-agent": _user_agent(),
             **self._settings.default_headers,
@@ -267,14 +271,14 @@ class HttpLayer:
             **send.request.headers,
             self._provider.key_header: key,
         }
-        return _url(base_url, send.request.path), headers, key
+        return _url(address.base_url, send.request.path), headers, key
 
     def close(self) -> None:
-        """Give up every connection; the next request opens new ones. A caller's own clients stay open.
+        """Close every connection; the next request opens new ones. A caller's own clients stay open.
 
-        Connections with a request under way, of other threads or tasks, are closed when it has ended.
+        A connection that another thread or task is using is closed when its request ends.
         """
-        here = self._here()
+        here = self._process
         with here.lock:
             threads, here.threads = here.threads, None
             for side in here.loops.values():
@@ -287,7 +291,7 @@ class HttpLayer:
         """Like `close`, and waits for the running loop's client."""
         import asyncio
 
-        side = self._here().loops.pop(asyncio.get_running_loop(), None)
+        side = self._process.loops.pop(asyncio.get_running_loop(), None)
         if side is not None:
             side.keeper.detach()
             await side.lifetime.aclose()
@@ -295,7 +299,7 @@ class HttpLayer:
 
 
 class _Masked(str):
-    """A key that tools which print local variables do not print."""
+    """A key that is not shown by tools that print local variables."""
 
     __slots__ = ()
 
@@ -307,21 +311,41 @@ class _Masked(str):
         return "'**********'"
 
 
-def _reply(response: httpx.Response, key: _Masked) -> Reply:
+def _reply(response: httpx.Response, key: _Masked, address: Address) -> Reply:
     content = response.content
-    # httpx 0.28: a response and its stream hold each other, so that every body would wait for the garbage collector.
+    # httpx 0.28: a response and its stream reference each other, so every body would wait for the garbage collector.
     del response.stream
-    return Reply(response.status_code, response.headers, content, key.hide)
+    return Reply(response.status_code, response.headers, content, key.hide, address.route)
 
 
-def _fault(error: httpx.RequestError, key: _Masked) -> Fault:
-    kind = type(error).__name__
-    message = f"{kind}: {error}" if str(error) else kind
-    return Fault("timeout" if isinstance(error, httpx.TimeoutException) else "connection", key.hide(message))
+def _fault(error: httpx.RequestError, key: _Masked, address: Address) -> Fault:
+    kind: FaultKind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
+    name = type(error).__name__
+    message = f"{name}: {error}" if str(error) else name
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            kind, message = "untrusted", cause.verify_message
+        elif isinstance(cause, ssl.SSLError) and cause.reason in NOT_TLS:
+            kind = "not tls"
+        elif isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+            kind = "unknown host"
+        elif isinstance(cause, ConnectionRefusedError):
+            kind = "refused"
+    return Fault(kind, key.hide(message), address.route)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """What an error came from: asyncio tries every address of a host, and groups their errors."""
+    while error is not None:
+        if isinstance(error, BaseExceptionGroup):
+            for one in error.exceptions:
+                yield from _causes(one)
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 async def _lifetime(client: httpx.AsyncClient, *, close: bool) -> AsyncGenerator[httpx.AsyncClient]:
-    """Held started, so that the loop's own ``shutdown_asyncgens`` closes the client when the loop ends."""
+    """A started generator: the loop's own ``shutdown_asyncgens`` closes the client when the loop ends."""
     try:
         yield client
     finally:
@@ -330,17 +354,17 @@ async def _lifetime(client: httpx.AsyncClient, *, close: bool) -> AsyncGenerator
 
 
 def _let_go(loop: "asyncio.AbstractEventLoop", lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
-    """Close the client of an encoder that nobody closed, a little later.
+    """Close the client of an encoder that was not closed, after a moment.
 
-    Not at once: an encoder is most often dropped as its loop ends. The loop then closes the client as a whole, and
-    would cancel a closing that is under way.
+    An encoder is most often dropped as its loop ends. The loop then closes the client itself, and would cancel a
+    closing that has begun.
     """
     with suppress(RuntimeError):  # the loop is closed, and has closed the client
         loop.call_soon_threadsafe(loop.call_later, LINGER, _release, lifetime)
 
 
 def _release(lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:
-    """Be the last to hold it: the loop closes a started generator that is dropped."""
+    """Drop the last reference: the loop closes a started generator that is dropped."""
 
 
 def _start(lifetime: AsyncGenerator[httpx.AsyncClient]) -> None:

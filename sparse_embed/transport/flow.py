@@ -1,48 +1,38 @@
-"""The policy of one batch, from its texts to its vectors, as a generator that does no I/O.
+"""The policy of one request, from its texts to its vectors, as a generator that does no I/O.
 
-It yields what it needs next (`Permit`, `Sleep`, `Send`) and is sent what came of it. Decides order, retries, halving
-and errors; ``run`` drives it, once with threads and once with asyncio.
+It yields what it needs next and is sent what came of it; `run` does the I/O with threads, `arun` with asyncio::
+
+    outcome = None
+    with suppress(StopIteration):  # its value is the flow's result
+        while True:
+            match flow.send(outcome):
+                case Send() as request: outcome = http.send(request)
+                case Sleep(seconds): outcome = time.sleep(seconds)
+
+(and so on for `Permit`, `Recall` and `Remember`). Decides order, retries and splitting. Leaves what an answer means to
+``classify``, and how fast to send to ``pace``.
 """
 
-import random
-import time
-from collections import deque
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Generator, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from sparse_embed.errors import (
-    APIConnectionError,
-    APITimeoutError,
-    InvalidResponseError,
-    RateLimitError,
-    SparseEmbedError,
-    error_for_status,
-)
-from sparse_embed.locks import ForkSafeLock
-from sparse_embed.providers.base import Answer, Provider, Reply, Request, Undecodable, read_error, request_id
-from sparse_embed.settings import Role
-from sparse_embed.transport.batching import Batch
-from sparse_embed.transport.pace import Pace
-from sparse_embed.transport.retry import (
-    LONGEST_RETRY_AFTER,
-    RETRIED_STATUSES,
-    UPWARD_JITTER,
-    Patience,
-    backoff,
-    parse_retry_after,
-)
-from sparse_embed.vectors import Usage
+from sparse_embed.cache import CacheKey
+from sparse_embed.errors import RateLimitError, SparseEmbedError
+from sparse_embed.events import Paused, RequestSent, Retrying
+from sparse_embed.providers.base import Answer, Reply, Request
+from sparse_embed.transport.batching import Batch, even_batches
+from sparse_embed.transport.call import Call, Chunk
+from sparse_embed.transport.classify import Fault, Outcome, classify, error_for_pause
+from sparse_embed.transport.retry import UPWARD_JITTER, backoff
 
 V = TypeVar("V")
 T = TypeVar("T")
 
 
 class Permit(NamedTuple):
-    """Wait in line for one of the encoder's places.
+    """Wait in line for one of the encoder's permits to send.
 
-    The driver takes it back as soon as the flow wants anything but to `Send`: what sleeps, holds no place.
+    The driver takes it back as soon as the flow yields anything but `Send`: a request that waits holds no permit.
     """
 
     again: bool = False  # for the same attempt: the caller's rate limiter has been asked
@@ -61,75 +51,32 @@ class Send(NamedTuple):
     timeout: float | None
 
 
-class Fault(NamedTuple):
-    """Sending ended without an answer."""
+class Recall(NamedTuple):
+    """Look texts up in the cache; what it holds is sent back, by text."""
 
-    kind: Literal["timeout", "connection"]
-    message: str
+    key: CacheKey
+    texts: list[str]
 
 
-Effect: TypeAlias = Permit | Sleep | Send
-Outcome: TypeAlias = Reply | Fault
-Flow: TypeAlias = Generator[Effect, Outcome | None, T]
+class Remember(NamedTuple):
+    """Put vectors into the cache."""
+
+    key: CacheKey
+    vectors: dict[str, Any]
+
+
+Effect: TypeAlias = Permit | Sleep | Send | Recall | Remember
+Flow: TypeAlias = Generator[Effect, Outcome | Mapping[str, Any] | None, T]
 
 PERMIT: Final = Permit()
 PERMIT_AGAIN: Final = Permit(again=True)
-LONGEST_NAP: Final = 0.2  # seconds until a request that waits for its place looks whether the pace has changed
-
-
-class Meter:
-    """Counts what an encoder uses, from any thread."""
-
-    def __init__(self, start: Usage = Usage()) -> None:  # noqa: B008  # frozen
-        self._usage = start
-        self._lock = ForkSafeLock()
-
-    def add(self, *, total_tokens: int = 0, requests: int = 0, retries: int = 0, texts: int = 0, hits: int = 0) -> None:
-        """Add to the counts."""
-        with self._lock:
-            was = self._usage
-            self._usage = Usage(
-                was.total_tokens + total_tokens,
-                was.requests + requests,
-                was.retries + retries,
-                was.texts + texts,
-                was.cache_hits + hits,
-            )
-
-    @property
-    def usage(self) -> Usage:
-        """The counts now."""
-        return self._usage
-
-
-@dataclass(slots=True, kw_only=True)
-class Call(Generic[V]):
-    """What the batches of one call share.
-
-    Attributes:
-        found: Vectors by text: where the batches put what they receive.
-        received: The texts of those vectors, for whoever keeps them.
-        progressed: When the call last received a vector.
-    """
-
-    provider: Provider
-    decode: Callable[[bytes], Answer[V]]
-    role: Role
-    patience: Patience
-    timeout: float | None
-    pace: Pace
-    meter: Meter
-    clock: Callable[[], float] = time.monotonic
-    random: Callable[[], float] = random.random
-    found: dict[str, V] = field(default_factory=dict)
-    received: deque[str] = field(default_factory=deque)
-    progressed: float = float("-inf")
+LONGEST_NAP: Final = 0.2  # seconds until a waiting request looks whether the pace has changed
 
 
 class _Deadline:
-    """How long one batch has gone on without the call making progress.
+    """How long one request has gone on without the call making progress.
 
-    Standing in line behind the encoder's other requests is not the provider's failure, and does not count.
+    Waiting in line behind the encoder's other requests is not the provider's failure, and does not count.
     """
 
     def __init__(self, call: Call[V]) -> None:
@@ -151,15 +98,45 @@ class _Deadline:
         if self._call.progressed > self._since:
             self._since, self._paused = self._call.progressed, 0.0
         # The clock counts pauses too, except where `sparse_embed.testing.no_wait` lets them take no time.
-        return self._call.patience.deadline - max(self._call.clock() - self._since, self._paused)
+        return self._call.retry.deadline - max(self._call.clock() - self._since, self._paused)
 
 
-def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
-    """Receive the vectors of a batch into ``call.found``.
+def look_up(chunk: Chunk[V], size: int) -> Flow[list[Batch]]:
+    """Take what the cache holds, and split the other texts into batches of at most `size`."""
+    missing = chunk.missing()
+    if missing and chunk.call.cache_key is not None:
+        hits = yield Recall(chunk.call.cache_key, list(missing))
+        assert isinstance(hits, dict)  # noqa: S101  # what a driver answers to Recall
+        chunk.found.update(hits)
+        chunk.call.meter.add(hits=len(hits))
+        missing = chunk.missing()
+    return list(even_batches(missing, size))
+
+
+def embed_or_split(chunk: Chunk[V], size: int) -> Flow[list[Batch]]:
+    """Receive all vectors if the cache and one request are enough; otherwise return the batches to send."""
+    batches = yield from look_up(chunk, size)
+    if len(batches) > 1:
+        return batches
+    for batch in batches:
+        yield from embed(chunk, batch)
+    return []
+
+
+def embed_all(chunk: Chunk[V], size: int) -> Flow[Chunk[V]]:
+    """Receive all vectors, one batch after another."""
+    for batch in (yield from look_up(chunk, size)):
+        yield from embed(chunk, batch)
+    return chunk
+
+
+def embed(chunk: Chunk[V], batch: Batch) -> Flow[Batch]:
+    """Receive the vectors of a batch into ``chunk.found``.
 
     Raises:
-        SparseEmbedError: The batch cannot be had; what was received before stays in ``call.found``.
+        SparseEmbedError: The vectors cannot be had; what was received before stays in ``chunk.found``.
     """
+    call = chunk.call
     request = call.provider.encode(batch.texts, call.role)
     error: SparseEmbedError | None = None
     deadline = _Deadline(call)
@@ -169,50 +146,67 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
         yield from _wait_for_turn(call, deadline, error, batch)
         left = deadline.left()
         if left <= 0:
-            raise error or _held_too_long(call, batch, 0.0)
+            raise error or error_for_pause(call.provider, batch, 0.0)
         start = call.clock()
+        if call.notify is not None:
+            call.notify(RequestSent, len(batch.texts), sent + 1)
         outcome = yield Send(request, left if call.timeout is None else min(call.timeout, left))
+        assert isinstance(outcome, Reply | Fault)  # noqa: S101  # what a driver answers to Send
         call.meter.add(requests=1, retries=int(sent > 0))
         sent += 1
         if isinstance(outcome, Reply) and outcome.status == 413 and len(batch.texts) > 1:
             for half in batch.halves():
-                yield from embed(call, half)
+                yield from embed(chunk, half)
             return batch
-        result = _judge(call, batch, outcome)
+        result = classify(call.provider, call.decode, batch, outcome)
         now = call.clock()
         if isinstance(result, Answer):
-            call.found.update(zip(batch.texts, result.vectors, strict=True))
-            call.received.extend(batch.texts)
-            call.progressed = now
-            call.pace.succeeded(now)
-            call.meter.add(total_tokens=result.total_tokens, texts=len(batch.texts))
+            yield from _receive(chunk, batch, result, now)
             return batch
-        error, worth_retrying = result
+        error, retries_allowed = result
         error.provider = call.provider.name
         error.texts = batch.span
         error.attempts = sent
         error.elapsed = now - started
         limited = isinstance(error, RateLimitError)
-        if call.patience.counts_rate_limits or not limited:
+        if call.retry.counts_rate_limits or not limited:
             failures += 1
-        if error.retry_after:
-            wait = error.retry_after * (1 + UPWARD_JITTER * call.random())
-        elif limited and sent == 1 and call.pace.gap():
-            wait = call.pace.gap()
-        else:
-            wait = backoff(sent, call.random())
-        if limited and worth_retrying:
-            call.pace.refused(now, start, wait)  # for every other call too, whatever becomes of this one
-        if not worth_retrying or failures > call.patience.max_retries or wait >= deadline.left():
+        wait = _choose_wait(call, error, sent)
+        # A refusal holds for every other call too, whatever becomes of this one.
+        if limited and retries_allowed and call.pace.refused(now, start, wait):
+            call.warn(Paused, wait)
+        if failures > min(call.retry.max_retries, retries_allowed) or not retries_allowed or wait >= deadline.left():
             raise error
+        call.warn(Retrying, type(error).__name__, error.status, sent, wait)
         if not limited:
             yield deadline.pause(wait)
+
+
+def _choose_wait(call: Call[V], error: SparseEmbedError, sent: int) -> float:
+    """Seconds until the next attempt: what the provider asked for, else the learned pace, else a backoff."""
+    if error.retry_after:
+        return error.retry_after * (1 + UPWARD_JITTER * call.random())
+    if isinstance(error, RateLimitError) and sent == 1 and (gap := call.pace.gap()):
+        return gap
+    return backoff(sent, call.random())
+
+
+def _receive(chunk: Chunk[V], batch: Batch, answer: Answer[V], now: float) -> Flow[None]:
+    call = chunk.call
+    received = dict(zip(batch.texts, answer.vectors, strict=True))
+    chunk.found.update(received)
+    call.progressed = now
+    call.dimension = answer.dimension
+    call.pace.succeeded(now)
+    call.meter.add(total_tokens=answer.total_tokens, texts=len(batch.texts), engine=answer.engine)
+    if call.cache_key is not None:  # on arrival: a vector that was paid for survives whatever comes next
+        yield Remember(call.cache_key, received)
 
 
 def _wait_for_turn(
     call: Call[V], deadline: _Deadline, error: SparseEmbedError | None, batch: Batch
 ) -> Generator[Effect, None, None]:
-    """Wait until the encoder's pace lets a request start, then for a place; anew when the pace changes meanwhile."""
+    """Wait until the encoder's pace lets a request start, then for a permit; again if the pace changes meanwhile."""
     permit, now = PERMIT, call.clock()
     while True:
         slot = call.pace.book(now)
@@ -220,73 +214,15 @@ def _wait_for_turn(
             # A pause that outlasts the deadline fails at once; a place in a moving line is kept while the line moves.
             pause = call.pace.paused_until(now) - now
             if pause >= deadline.left():
-                raise error or _held_too_long(call, batch, pause)
+                raise error or error_for_pause(call.provider, batch, pause)
             nap = min(slot.start - now, LONGEST_NAP)
             yield deadline.pause(nap)
             now += nap
         if call.pace.epoch == slot.epoch:
             came = call.clock()
             yield permit
-            stood = call.clock() - came
-            deadline.excuse(stood)
+            waited = call.clock() - came
+            deadline.excuse(waited)
             if call.pace.epoch == slot.epoch:
                 return
-            permit, now = PERMIT_AGAIN, now + stood
-
-
-def _held_too_long(call: Call[V], batch: Batch, pause: float) -> RateLimitError:
-    return RateLimitError(
-        f"{call.provider.title} limits the rate, and the pause it asked for outlasts the deadline of this call",
-        provider=call.provider.name,
-        status=429,
-        retry_after=pause,
-        texts=batch.span,
-    )
-
-
-def _judge(call: Call[V], batch: Batch, outcome: Outcome | None) -> Answer[V] | tuple[SparseEmbedError, bool]:
-    """A checked answer, or an error and whether sending again may help."""
-    title = call.provider.title
-    if isinstance(outcome, Fault):
-        if outcome.kind == "timeout":
-            return APITimeoutError(f"{title} did not answer: {outcome.message}"), True
-        return APIConnectionError(f"no complete answer from {title}: {outcome.message}"), True
-    assert outcome is not None  # noqa: S101  # a driver answers every Send
-    trace = request_id(outcome)
-    if outcome.status != 200:
-        message, code = read_error(outcome)
-        if outcome.status // 100 == 3:
-            message = f"redirects{_target(outcome)} are not followed, so that the key stays with its host. {message}"
-        retry_after = parse_retry_after(outcome.headers)
-        error = error_for_status(outcome.status)(
-            f"{title} answered {outcome.status}: {message.strip() or 'no message'}",
-            status=outcome.status,
-            code=code,
-            request_id=trace,
-            retry_after=retry_after,
-        )
-        return error, (
-            outcome.status in RETRIED_STATUSES
-            and (retry_after or 0.0) <= LONGEST_RETRY_AFTER
-            and not (outcome.status == 429 and call.provider.waiting_is_useless(message))
-        )
-    try:
-        answer = call.decode(outcome.content)
-        if len(answer.vectors) == len(batch.texts):
-            return answer
-        raise InvalidResponseError(f"{len(answer.vectors)} vectors for {len(batch.texts)} texts")
-    except (Undecodable, InvalidResponseError) as problem:
-        detail = str(problem)
-        if isinstance(problem, InvalidResponseError):  # some gateways answer 200 with an error
-            detail = ": ".join(filter(None, (problem.message, read_error(outcome)[0])))
-        # Cut-off JSON may arrive whole the next time; a well-formed wrong answer would only be billed again.
-        invalid = InvalidResponseError(f"{title}: {detail}", status=200, request_id=trace)
-        return invalid, isinstance(problem, Undecodable)
-
-
-def _target(reply: Reply) -> str:
-    try:
-        host = urlsplit(reply.headers.get("location", "")).hostname
-    except ValueError:
-        host = None
-    return reply.hide(f" (here to {host[:100]})") if host else ""
+            permit, now = PERMIT_AGAIN, now + waited

@@ -75,18 +75,22 @@ class Pace:
             if self._refusals and self._current_rate() > REBOOK_AT * self._booked_rate:
                 self._start_epoch(now)
 
-    def refused(self, now: float, sent: float, wait: float) -> None:
+    def refused(self, now: float, sent: float, wait: float) -> bool:
         """Pause every request for `wait` seconds, and learn.
 
         Args:
             now: When the refusal arrived.
             sent: When the refused request started. One that started before the last refusal arrived says nothing new.
             wait: Seconds to pause.
+
+        Returns:
+            Whether a pause begins; False while one lasts.
         """
         with self._lock:
+            begins = self._paused_until <= now
             self._paused_until = max(self._paused_until, now + wait)
             if self._refusals and sent <= self._refusals[-1].at:
-                return
+                return begins
             if self._refusals and self._refusals[-1].successes == self._successes:
                 self._refusals.pop()  # nothing succeeded in between: one exhaustion, asked about twice
             self._refusals.append(Refusal(now, self._successes))
@@ -101,6 +105,7 @@ class Pace:
                 self._rate = 1 / max(wait, 0.001)
                 self._doubling = 1
             self._start_epoch(now)
+            return begins
 
     def gap(self) -> float:
         """Seconds between two requests at the learned rate, 0 when none is known."""

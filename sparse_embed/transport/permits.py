@@ -1,7 +1,7 @@
-"""How many requests an encoder has in flight: permits handed over first come, first served.
+"""How many requests an encoder has in flight: permits, in first-come, first-served order.
 
-The connection pool must not be this bound: httpcore 1.0.9 loses its places for good when many calls are cancelled at
-once, lets its waiters starve one another, and sends what waits there although the provider asked for a pause.
+The connection pool must not be the limit: httpcore 1.0.9 loses its slots for good when many calls are cancelled at
+once, lets some waiters starve, and sends what waits in it although the provider asked for a pause.
 """
 
 import threading
@@ -27,11 +27,11 @@ class ThreadPermits:
                 self._free -= 1
                 return
             turn = threading.Lock()
-            turn.acquire()  # opened by whoever hands a permit over
+            turn.acquire()  # released when a permit is handed over
             self._waiting.append(turn)
         try:
             turn.acquire()
-        except BaseException:  # Ctrl-C while waiting: leave the line, or pass on what was just handed over
+        except BaseException:  # Ctrl-C while waiting: leave the line, or hand on the permit that has just arrived
             with self._lock:
                 handed_over = turn not in self._waiting
                 if not handed_over:
@@ -41,7 +41,7 @@ class ThreadPermits:
             raise
 
     def release(self) -> None:
-        """Hand the permit to the first in line, or keep it free."""
+        """Hand the permit to the first waiter, or return it."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().release()
@@ -68,15 +68,15 @@ class TaskPermits:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # handed over in the same moment: pass it on
+            if not turn.cancelled():  # the permit arrived at the same moment: hand it on
                 self.release()
             raise
 
     def release(self) -> None:
-        """Hand the permit to the first in line, or keep it free."""
+        """Hand the permit to the first waiter, or return it."""
         while self._waiting:
             turn = self._waiting.popleft()
-            if not turn.cancelled():  # who gave up stays in line and is passed over
+            if not turn.cancelled():  # cancelled waiters are skipped
                 turn.set_result(None)
                 return
         self._free += 1

@@ -12,19 +12,19 @@ from sparse_embed.settings import Role
 RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_BACKOFF: Final = 0.5  # seconds
 LONGEST_BACKOFF: Final = 30.0
-LONGEST_RETRY_AFTER: Final = 120.0  # a provider that asks for more is not coming back within a call
-UPWARD_JITTER: Final = 0.1  # so that clients which were refused together do not come back together
+LONGEST_RETRY_AFTER: Final = 120.0  # a longer pause is not waited for within a call
+UPWARD_JITTER: Final = 0.1  # so that clients refused at the same time do not retry at the same time
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long one call keeps trying.
 
     Attributes:
         max_retries: Sends after the first.
         deadline: Seconds since the call last received a vector (or since its first send).
         counts_rate_limits: Whether a 429 uses up a retry. For documents it does not: a quota window lasts a minute,
-            and a count would run out within it.
+            longer than any reasonable count of retries.
     """
 
     max_retries: int
@@ -32,10 +32,10 @@ class Patience:
     counts_rate_limits: bool
 
 
-def patience(role: Role, max_retries: int | None, deadline: float | None) -> Patience:
+def retry_policy(role: Role, max_retries: int | None, deadline: float | None) -> RetryPolicy:
     """The defaults: ingestion can wait, a person who asked a question cannot."""
     retries, seconds = (6, 180.0) if role == "document" else (2, 30.0)
-    return Patience(
+    return RetryPolicy(
         retries if max_retries is None else max_retries,
         seconds if deadline is None else deadline,
         counts_rate_limits=role == "query",

@@ -1,18 +1,20 @@
-"""Running flows with threads; ``arun`` is the same with asyncio.
+"""Runs flows with threads; ``arun`` does the same with asyncio.
 
-Decides nothing about retries: `drive` does what a flow yields, `run_all` keeps several going, gives their results back
-in order, and stops them all at the first error.
+`drive` does what one flow yields; `run_all` runs several at the same time, returns their results in order, and stops
+them all at the first error. Leaves retries to ``flow``.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+from sparse_embed.cache import Cache
 from sparse_embed.transport.client import HttpLayer
-from sparse_embed.transport.flow import Flow, Outcome, Permit, Send, Sleep
+from sparse_embed.transport.flow import Flow, Permit, Recall, Remember, Send, Sleep
 from sparse_embed.transport.permits import ThreadPermits
 
 T = TypeVar("T")
@@ -31,6 +33,14 @@ class RateLimiter(Protocol):
         ...
 
 
+class Resources(NamedTuple):
+    """What drivers do I/O with."""
+
+    http: HttpLayer
+    limiter: RateLimiter | None
+    cache: Cache[Any] | None
+
+
 class _Waiting:
     """Whether pauses take time: `sparse_embed.testing.no_wait` turns it off."""
 
@@ -40,10 +50,11 @@ class _Waiting:
 WAITING: Final = _Waiting()
 
 
-class Cancellation(threading.Event):
-    """The end of a call, set early or not: whoever sleeps wakes, and nobody starts a request any more.
+class CallScope(threading.Event):
+    """What the threads of one call share: their permits, and the signal that the call has ended.
 
-    Requests in flight are left behind in their threads; their places are given back, for nobody waits for them.
+    When it is set, sleeping threads wake and no request starts any more. Requests in flight go on in their threads,
+    and their permits are released at once, since no caller waits for them.
     """
 
     def __init__(self, permits: ThreadPermits) -> None:
@@ -51,13 +62,13 @@ class Cancellation(threading.Event):
         self._permits = permits
         self._holders: set[object] = set()
 
-    def take_place(self, holder: object) -> None:
+    def acquire(self, holder: object) -> None:
         """Wait in line for a permit."""
         self._permits.acquire()
         self._holders.add(holder)
 
-    def give_back(self, holder: object) -> None:
-        """Hand the holder's permit on, if it has one: once, whoever says so first."""
+    def release(self, holder: object) -> None:
+        """Release the holder's permit, if it has one; another thread may have released it already."""
         try:
             self._holders.remove(holder)
         except KeyError:
@@ -68,16 +79,18 @@ class Cancellation(threading.Event):
         """End the call."""
         super().set()
         for holder in list(self._holders):
-            self.give_back(holder)
+            self.release(holder)
 
 
 class Cancelled(Exception):  # noqa: N818  # a signal inside the package, seen by no caller
-    """The call has ended; this thread's work is not wanted any more."""
+    """The call has ended; the result of this thread is not needed any more."""
 
 
-def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled: Cancellation) -> T:
-    """Do what the flow asks for, in this thread."""
-    outcome: Outcome | None = None
+def drive(flow: Flow[T], resources: Resources, scope: CallScope | None = None) -> T:
+    """Do what the flow yields, in this thread; `scope` is that of a call with several flows."""
+    http, limiter, cache = resources
+    scope = scope or CallScope(http.permits)
+    outcome: Any = None
     try:
         while True:
             effect = flow.send(outcome)
@@ -85,22 +98,27 @@ def drive(flow: Flow[T], http: HttpLayer, limiter: RateLimiter | None, cancelled
             if isinstance(effect, Send):
                 outcome = http.send(effect)
                 continue
-            cancelled.give_back(flow)
+            scope.release(flow)
             if isinstance(effect, Sleep):
-                if cancelled.wait(effect.seconds * WAITING.scale):
+                if scope.wait(effect.seconds * WAITING.scale):
                     raise Cancelled
             elif isinstance(effect, Permit):
                 if limiter is not None and not effect.again:
                     limiter.acquire()
-                cancelled.take_place(flow)
-                if cancelled.is_set():
+                scope.acquire(flow)
+                if scope.is_set():
                     raise Cancelled
+            elif isinstance(effect, Recall) and cache is not None:
+                outcome = cache.get(*effect)
+            elif isinstance(effect, Remember) and cache is not None:
+                with suppress(Warning):  # where warnings are errors: the vectors must reach the caller
+                    cache.put(*effect)
     except StopIteration as end:
         result: T = end.value
         return result
     finally:
         flow.close()
-        cancelled.give_back(flow)
+        scope.release(flow)
 
 
 def in_order(
@@ -109,11 +127,11 @@ def in_order(
     finished: dict[Flow[T], T],
     on_done: Callable[[T], None],
 ) -> Iterator[T]:
-    """Take what a worker brought, and give out the results whose turn it is.
+    """Take one worker's result, and yield those results whose turn it is.
 
     Args:
         item: A flow and its result, or an error, which is raised.
-        under_way: Flows that were started and not given out, in order.
+        under_way: Flows that were started and whose results were not yielded yet, in order.
         finished: Results that wait for an earlier one.
         on_done: Called with the result.
     """
@@ -128,8 +146,7 @@ def in_order(
 
 def run_all(
     flows: Iterator[Flow[T]],
-    http: HttpLayer,
-    limiter: RateLimiter | None,
+    resources: Resources,
     *,
     width: int,
     ahead: int,
@@ -137,35 +154,34 @@ def run_all(
 ) -> Generator[T]:
     """Drive flows in up to `width` threads and yield their results in the order of `flows`.
 
-    The next flow is made in the consumer's thread, and only while fewer than `ahead` results wait to be taken: a slow
-    consumer holds the producer back. The first error ends the call at once: sleeping siblings wake and stop, none
-    starts a request, and reads in flight are left behind in daemon threads, so that neither the caller nor the
-    interpreter's exit waits for them.
+    Flows are created in the consumer's thread, and only while fewer than `ahead` results wait to be taken, so a slow
+    consumer slows the producer down. The first error ends the call at once: sleeping siblings wake and stop, no further
+    request starts, and reads in flight go on in daemon threads, so that neither the caller nor the interpreter's exit
+    waits for them.
 
     Args:
-        flows: Made lazily.
-        http: Where flows send.
-        limiter: Asked before each attempt.
+        flows: Created lazily.
+        resources: What the flows' I/O is done with.
         width: Number of threads at most.
         ahead: How many flows may be under way or finished beyond the last result taken.
         on_done: Called in the consumer's thread with each result as it arrives, in any order.
     """
     todo: SimpleQueue[Flow[T] | None] = SimpleQueue()
     done: SimpleQueue[tuple[Flow[T], T] | BaseException] = SimpleQueue()
-    cancelled = Cancellation(http.permits)
+    scope = CallScope(resources.http.permits)
 
     def work() -> None:
-        while (flow := todo.get()) is not None and not cancelled.is_set():
+        while (flow := todo.get()) is not None and not scope.is_set():
             try:
-                done.put((flow, drive(flow, http, limiter, cancelled)))
+                done.put((flow, drive(flow, resources, scope)))
             except Cancelled:
                 return
             except BaseException as error:  # noqa: BLE001  # raised again in the consumer's thread
-                cancelled.set()
+                scope.set()
                 done.put(error)
                 return
 
-    under_way: deque[Flow[T]] = deque()  # or finished, and not yet given out
+    under_way: deque[Flow[T]] = deque()  # or finished, and not yielded yet
     finished: dict[Flow[T], T] = {}
     threads = 0
     ending: Exception | None = None
@@ -189,6 +205,6 @@ def run_all(
         if ending is not None:
             raise ending
     finally:
-        cancelled.set()
+        scope.set()
         for _ in range(threads):
             todo.put(None)

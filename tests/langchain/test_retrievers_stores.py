@@ -1,6 +1,7 @@
 """What each of the three retrievers promises beyond what they share."""
 
 import asyncio
+import inspect
 import zipfile
 from hashlib import sha256
 from typing import Any
@@ -16,7 +17,7 @@ from langchain_sparse_embed import ChromaCloudEmbeddings, ChromaCloudSparseEmbed
 from langchain_sparse_embed.retrievers import ChromaHybridRetriever, PineconeHybridRetriever, SparseRetriever
 from sparse_embed import ConfigurationError
 from sparse_embed.convert import to_chroma
-from sparse_embed.stores.chroma_search import clear_refusal
+from sparse_embed.stores.chroma_search import explain_refusal
 from tests.stubs.chroma_cloud import chroma_cloud_stub
 from tests.stubs.pinecone_index import pinecone_index_stub
 
@@ -25,6 +26,7 @@ each_mode = pytest.mark.parametrize("mode", ["sync", "async"])
 BAD_TEXTS = [
     ("fox", None, "a list of texts is needed, not str"),
     (5, None, "a list of texts is needed, not int"),
+    ({"fox", "dog"}, None, "a set of texts has no order"),
     (["fox", 5], None, "text 1 is int, not str"),
     (["\ud800"], None, "text 0 holds half a surrogate pair"),
     (["fox"], [{}, {}], "1 texts and 2 metadatas"),
@@ -70,6 +72,19 @@ class TestSparseRetriever:
         assert names(call(mode, retriever, "invoke", "fox")) == ["red fox"]
         call(mode, retriever, "add_documents", [Document("green fox")], ids=["red"])
         assert names(call(mode, retriever, "invoke", "fox")) == ["green fox"]
+
+    @each_mode
+    def test_scores_come_beside_the_documents(self, sparse, mode):
+        retriever = SparseRetriever.from_texts(["red fox", "fox fox", "dog"], sparse, k=1)
+        [(best, score)] = call(mode, retriever, "similarity_search_with_score", "fox")
+        assert best.page_content == "fox fox"
+        assert score == pytest.approx(sparse.embed_query("fox").dot(sparse.embed_documents(["fox fox"])[0]))
+        assert len(call(mode, retriever, "similarity_search_with_score", "fox", k=3)) == 2
+        assert len(retriever) == 3
+
+    @pytest.mark.parametrize("build", [SparseRetriever.from_texts, SparseRetriever.from_documents])
+    def test_settings_are_in_the_signature(self, build):
+        assert {"k", "idf", "filter", "score_key", "terms_key"} <= set(inspect.signature(build).parameters)
 
     @each_mode
     def test_documents_are_copied(self, sparse, mode):
@@ -135,6 +150,8 @@ class TestSparseRetriever:
         retriever = SparseRetriever(sparse_encoder=sparse)
         with pytest.raises(ConfigurationError, match="2 documents and 1 ids"):
             call(mode, retriever, "add_documents", [Document("fox"), Document("dog")], ids=["one"])
+        with pytest.raises(ConfigurationError, match="document 1 is str, not Document: use from_texts"):
+            call(mode, retriever, "add_documents", [Document("fox"), "dog"])
         for texts, metadatas, said in BAD_TEXTS:
             with pytest.raises(ConfigurationError, match=said):
                 SparseRetriever.from_texts(texts, sparse, metadatas)
@@ -196,9 +213,9 @@ class TestChromaHybridRetriever:
 
     def test_the_refusal_of_a_chroma_server_says_what_is_missing(self):
         said = "Error executing plan: Not implemented: Search operation is not implemented for local executor"
-        with pytest.raises(ConfigurationError, match="Chroma Cloud only"), clear_refusal():
+        with pytest.raises(ConfigurationError, match="Chroma Cloud only"), explain_refusal():
             raise ChromaError(said)  # the words of `chroma run` 1.5.9
-        with pytest.raises(ChromaError, match="another"), clear_refusal():
+        with pytest.raises(ChromaError, match="another"), explain_refusal():
             raise ChromaError("another")
 
     @pytest.mark.parametrize(
@@ -218,7 +235,7 @@ class TestChromaHybridRetriever:
 
     def test_without_a_sync_collection_only_ainvoke_works(self, sparse, dense):
         retriever = ChromaHybridRetriever(async_collection=object(), embeddings=dense, sparse_encoder=sparse)
-        with pytest.raises(ConfigurationError, match="ainvoke"):
+        with pytest.raises(ConfigurationError, match="use the async methods"):
             retriever.invoke("fox")
 
 

@@ -31,4 +31,7 @@ def test_a_missing_package_is_named(method, package):
         f"from langchain_sparse_embed import ChromaCloudSparseEmbeddings as Sparse\n"
         f"Sparse().{method}()"
     )
-    assert ran.stderr.splitlines()[-1] == f"ImportError: this needs {package}: pip install {package}"
+    extra = method.removeprefix("as_")
+    assert ran.stderr.splitlines()[-1] == (
+        f"ImportError: {package} is not installed: pip install 'sparse-embed[{extra}]'"
+    )

@@ -146,7 +146,7 @@ async def test_an_async_collection_is_awaited(collection, cloud, dense, sparse):
         async_collection=await client.get_collection("docs"), dense=dense, sparse=sparse, similarity_top_k=1
     )
     assert names(await retriever.aretrieve("moon")) == ["moon"]
-    with pytest.raises(ConfigurationError, match="use aretrieve"):
+    with pytest.raises(ConfigurationError, match="use the async methods"):
         retriever.retrieve("moon")
 
 
@@ -183,7 +183,7 @@ async def test_a_prefetch_serves_the_collections_own_function(cloud, dense, spar
         ({"sparse": ChromaCloudEmbedding()}, "not ChromaCloudEmbedding"),
         ({"similarity_top_k": 0}, "similarity_top_k must be"),
         ({"weights": (0, 0)}, "weights must be two numbers"),
-        ({"rrf_k": 0}, "rrf_k and candidates must be at least 1"),
+        ({"rrf_k": 0}, "rrf_k must be a whole number of at least 1"),
     ],
 )
 def test_what_cannot_work_is_refused_at_construction(arguments, message):

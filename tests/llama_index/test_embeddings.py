@@ -191,7 +191,7 @@ def test_the_fields_can_be_described(cls):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"batchsize": 10}, "batchsize: Extra inputs"),
+        ({"batchsize": 10}, r"no option 'batchsize' \(did you mean batch_size\?\); it has .*timeout"),
         ({"embed_batch_size": 0}, "embed_batch_size: Input should be greater than 0"),
         ({"api_key": 7}, "api_key: Input should be a valid string"),
         ({"api_key": " "}, "api_key is empty"),
@@ -214,7 +214,7 @@ def test_options_that_exclude_each_other_are_refused_at_construction():
         PineconeInferenceSparseEmbedding(parameters={"input_type": "query"})
 
 
-def test_a_key_in_the_wrong_field_is_not_echoed(cls):
+def test_a_key_in_the_wrong_field_is_not_in_the_error(cls):
     with pytest.raises(ConfigurationError) as caught:
         cls(max_concurrency="pcsk_secret", apikey="pcsk_secret")
     assert "pcsk_secret" not in f"{caught.value!r} {caught.value.__context__!r}"
@@ -235,4 +235,4 @@ def test_what_llamaindex_assigns_can_be_assigned_and_what_would_have_no_effect_c
 def test_without_llama_index_the_import_says_what_to_install():
     code = "import sys; sys.modules['llama_index.core'] = None; import llama_index_sparse_embed"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.strip().endswith("pip install 'sparse-embed[llama-index]'")
+    assert "pip install 'sparse-embed[llama-index]'" in done.stderr.splitlines()[-1]

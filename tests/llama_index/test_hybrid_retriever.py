@@ -169,7 +169,7 @@ async def test_dense_and_sparse_fuse_without_a_language_model_and_matched_terms_
         ({"weights": [1, 0]}, "weights must be greater than 0"),
         ({"weights": [1, math.nan]}, "weights must be greater than 0"),
         ({"fusion": "simple"}, "fusion must be one of reciprocal_rank, relative_score"),
-        ({"rrf_k": 0}, "rrf_k must be at least 1"),
+        ({"rrf_k": 0}, "rrf_k must be a whole number of at least 1"),
         ({"similarity_top_k": 0}, "similarity_top_k must be"),
     ],
 )

@@ -101,7 +101,7 @@ async def test_worker_processes_fill_a_cache_that_they_share(sparse, call):
 async def test_worker_processes_refuse_a_cache_that_would_stay_with_them(provider, call):
     sparse = ChromaCloudSparseEmbedding(api_key="any", base_url=provider, cache=1000)
     pipeline = IngestionPipeline(transformations=[SparsePrefetch(sparse)])
-    with pytest.raises(ConfigurationError, match="stays in this worker process"):
+    with pytest.raises(ConfigurationError, match="exists in this worker process only"):
         await call(pipeline, "run", nodes=some_nodes(), num_workers=2)
 
 

@@ -217,6 +217,12 @@ async def test_a_query_engine_takes_it(retriever, call):
     assert names(response.source_nodes) == ["moon"]
 
 
+async def test_what_is_no_node_is_refused_by_position(retriever, call):
+    with pytest.raises(ConfigurationError, match="node 1 is str, not a node: wrap it in a TextNode"):
+        await call(retriever, "add", [TextNode(text="a"), "b"])
+    assert len(retriever) == 4
+
+
 def test_threads_and_loops_search_while_others_add(sparse):
     retriever = SparseRetriever.from_nodes(some_nodes(), sparse, similarity_top_k=1)
 

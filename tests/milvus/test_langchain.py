@@ -11,9 +11,6 @@ from sparse_embed import SparseVector
 from sparse_embed.server import local_provider
 from sparse_embed.testing.conformance import SparseConformance
 
-# milvus-lite 2.5.1 imports pkg_resources.
-pytestmark = pytest.mark.filterwarnings("ignore:pkg_resources is deprecated:UserWarning")
-
 TEXTS = {
     "fox": "The quick brown fox jumps over the lazy dog.",
     "dog": "A dog sleeps; the dog dreams of other dogs.",

@@ -12,9 +12,6 @@ from llama_index_sparse_embed.ingestion import SparsePrefetch
 from sparse_embed.convert import from_dict
 from sparse_embed.server import local_provider
 
-# milvus-lite 2.5.1 imports pkg_resources.
-pytestmark = pytest.mark.filterwarnings("ignore:pkg_resources is deprecated:UserWarning")
-
 TEXTS = {
     "fox": "The quick brown fox jumps over the lazy dog.",
     "dog": "A dog sleeps; the dog dreams of other dogs.",

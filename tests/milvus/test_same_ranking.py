@@ -12,9 +12,6 @@ from sparse_embed import SparseEncoder
 from sparse_embed.server import local_provider
 from tests.stores.twelve import DOCUMENTS, FIRST, NAME_OF
 
-# milvus-lite 2.5.1 imports pkg_resources.
-pytestmark = pytest.mark.filterwarnings("ignore:pkg_resources is deprecated:UserWarning")
-
 TEXTS = list(DOCUMENTS.values())
 K = 3
 

@@ -122,8 +122,8 @@ def test_refusals_arrive_with_status_and_message(url, how, wrong, status, words)
 
 def test_models_are_listed_filtered_and_described(url):
     with sync_client(api_key=KEY, host=url) as client:
-        listed = [model.model for model in client.inference.list_models(type="embed", vector_type="sparse").models]
-        assert listed == ["local/bm25", "pinecone-sparse-english-v0"]
+        list_texts = [model.model for model in client.inference.list_models(type="embed", vector_type="sparse").models]
+        assert list_texts == ["local/bm25", "pinecone-sparse-english-v0"]
         assert len(client.inference.list_models().models) == 5
         name = {"model" if MAJOR >= 8 else "model_name": "llama-text-embed-v2"}
         info = client.inference.get_model(**name)

@@ -39,7 +39,7 @@ from llama_index_sparse_embed import (
 from llama_index_sparse_embed.retrievers import ChromaHybridRetriever as LlamaIndexChromaHybridRetriever
 from llama_index_sparse_embed.retrievers import SparseRetriever as LlamaIndexSparseRetriever
 from sparse_embed import SparseEncoder, SparseVector
-from sparse_embed.convert import each, from_dict, from_pgvector, to_dict, to_pgvector, to_pinecone, to_qdrant
+from sparse_embed.convert import convert_all, from_dict, from_pgvector, to_dict, to_pgvector, to_pinecone, to_qdrant
 from sparse_embed.index import InvertedIndex
 from sparse_embed.server import local_provider
 from sparse_embed.stores.chroma import open_collection
@@ -267,7 +267,7 @@ def qdrant(vectors: list[SparseVector], folder: Path, *, idf: bool = False) -> I
     client = QdrantClient(":memory:")
     modifier = models.Modifier.IDF if idf else None
     client.create_collection("twelve", {}, {"sparse": models.SparseVectorParams(modifier=modifier)})
-    points = enumerate(each(to_qdrant, vectors))
+    points = enumerate(convert_all(to_qdrant, vectors))
     client.upsert("twelve", [models.PointStruct(id=at, vector={"sparse": vector}) for at, vector in points])
 
     def search(query: SparseVector) -> Ranking:
@@ -312,7 +312,7 @@ def inverted_index(vectors: list[SparseVector], folder: Path, *, idf: bool = Fal
 def pinecone(vectors: list[SparseVector], folder: Path) -> Iterator[Direct]:
     with pinecone_index_stub() as stub:
         index = Pinecone(api_key="any").Index(host=stub.url)
-        records = zip(NAMES, each(to_pinecone, vectors), strict=True)
+        records = zip(NAMES, convert_all(to_pinecone, vectors), strict=True)
         index.upsert([{"id": name, "sparse_values": vector} for name, vector in records])
 
         def search(query: SparseVector) -> Ranking:

@@ -16,7 +16,12 @@ from langchain_sparse_embed import (
     init_embeddings,
     init_sparse_embeddings,
 )
-from langchain_sparse_embed.retrievers import ChromaHybridRetriever, PineconeHybridRetriever, SparseRetriever
+from langchain_sparse_embed.retrievers import (
+    ChromaHybridRetriever,
+    HybridRetriever,
+    PineconeHybridRetriever,
+    SparseRetriever,
+)
 from sparse_embed import SparseEncoder
 
 assert_type(init_embeddings("chroma"), ChromaCloudEmbeddings | PineconeInferenceEmbeddings)
@@ -41,6 +46,12 @@ assert_type(sparse.add_documents([Document("a")]), list[str])
 assert_type(sparse.delete(["a"]), int)
 assert_type(sparse.invoke("a", k=2, filter={"year": 2026}), list[Document])
 sparse.save("index")
+assert_type(sparse.similarity_search_with_score("a", 2), list[tuple[Document, float]])
+assert_type(len(sparse), int)
+SparseRetriever.load("index", SparseEncoder("chroma"), check_model=False)
+
+hybrid = HybridRetriever(retrievers=[sparse, anything], weights=[1, 0.5], k=10, id_key="id", score_key="score")
+assert_type(hybrid.invoke("a", k=2), list[Document])
 
 over_chroma = ChromaHybridRetriever(
     collection=chromadb.HttpClient().get_collection("docs"),

@@ -35,6 +35,7 @@ assert_type(memory.add(nodes), list[str])
 assert_type(memory.delete(["id"]), int)
 memory.persist("nodes.npz")
 assert_type(SparseRetriever.from_persist_path("nodes.npz", sparse, terms_key="terms"), SparseRetriever)
+SparseRetriever.from_persist_path("nodes.npz", sparse, check_model=False)
 SparseRetriever(dense)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 hybrid = HybridRetriever([memory, retriever], weights=[1, 0.5], fusion="relative_score", scores_key="scores")

@@ -1,17 +1,16 @@
-"""BM25 term weights without a model: the same ids and weights as chromadb's and fastembed's BM25.
+"""BM25 term weights without a model: by default the same ids and weights as chromadb's and fastembed's BM25.
 
-Decides the words of a text, their ids and their weights. Leaves IDF to the vector store (Qdrant: ``modifier=IDF``).
+Decides the ids of words and their weights. Leaves the words of a text to ``languages``, IDF to the vector store
+(Qdrant: ``modifier=IDF``).
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 import mmh3
-import snowballstemmer  # type: ignore[import-untyped]
 
 from sparse_embed.server.engines import Role, SparseAnswer, SparseTerms
-from sparse_embed.server.engines.stopwords import ENGLISH
+from sparse_embed.server.engines.languages import Language, find_language
 
 # chromadb 1.5.9 `ChromaBm25EmbeddingFunction`, read 2026-11; fastembed's `Qdrant/bm25` has the same values.
 K = 1.2
@@ -21,20 +20,10 @@ MAX_TOKEN_LENGTH = 40  # longer "words" are mostly hashes and base64
 
 REMEMBERED_WORDS = 2**17  # about 20 MB when full; English prose uses fewer distinct words
 
-_NOT_A_WORD = re.compile(r"[^\w\s]+")
-
 
 def term_id(stem: str) -> int:
     """Return the id of a stem, 0 to 2³¹: the absolute value of its signed 32-bit MurmurHash3, seed 0."""
     return abs(mmh3.hash(stem))
-
-
-def split_words(text: str) -> list[str]:
-    """Return the words of a text in lower case, stopwords included.
-
-    Lower-casing comes last, as in chromadb: it can bring in characters that are not of a word (``İ`` gives two).
-    """
-    return _NOT_A_WORD.sub(" ", text).lower().split()
 
 
 class _Stems(dict[str, str]):
@@ -44,14 +33,16 @@ class _Stems(dict[str, str]):
     Emptied when full: cheaper than tracking use, and frequent words are back at once.
     """
 
+    def __init__(self, language: Language) -> None:
+        super().__init__()
+        self._language = language
+
     def __missing__(self, word: str) -> str:
         if len(word) > MAX_TOKEN_LENGTH:
             return ""  # not remembered: long junk is rarely met twice, and would take the room
         if len(self) >= REMEMBERED_WORDS:
             self.clear()
-        # A stemmer for each new word (0.3 µs to make): they keep state, and requests run in several threads.
-        stem = "" if word in ENGLISH else snowballstemmer.stemmer("english").stemWord(word).strip()
-        self[word] = stem
+        self[word] = stem = self._language.stem(word)
         return stem
 
 
@@ -68,29 +59,47 @@ class _Ids(dict[str, int]):
 class Bm25:
     """BM25 with fixed average length: needs no corpus, so one text's vector never depends on another's.
 
-    A document's weight for a term is ``tf (k + 1) / (tf + k (1 - b + b L / 256))`` with ``k`` 1.2, ``b`` 0.75 and
-    ``L`` the words left in the text. A query's weight is 1 for each distinct stem (as fastembed): the documents carry
-    the saturation. Two stems with one id add their counts and keep the name of the first.
+    A document's weight for a term is ``tf (k + 1) / (tf + k (1 - b + b L / A))`` with ``k`` 1.2, ``b`` 0.75, ``L`` the
+    words left in the text and ``A`` those of an average document. A query's weight is 1 for each distinct stem (as
+    fastembed): the documents carry the saturation. Two stems with one id add their counts and keep the name of the
+    first.
+
+    Args:
+        name: The id under which the server offers it.
+        language: The language of the texts; English when None.
+        average_length: Words of an average document, stop words not counted.
     """
 
     name = "local/bm25"
 
-    def __init__(self) -> None:
-        self._stems = _Stems()
+    def __init__(
+        self, name: str = name, *, language: Language | None = None, average_length: float = AVERAGE_LENGTH
+    ) -> None:
+        self.name = name
+        self.language = language or find_language("english")
+        self.average_length = average_length
+        self._stems = _Stems(self.language)
         self._ids = _Ids()
+
+    def length(self, text: str) -> int:
+        """Return how many words of a text count, which `average_length` is the mean of."""
+        return len(self._stems_of(self.language.split(text)))
 
     def embed(self, texts: Sequence[str], role: Role) -> SparseAnswer:
         """Return one vector for each text, empty for a text of stopwords; never fails on any ``str``."""
         num_tokens = 0
         vectors = []
         for text in texts:
-            words = split_words(text)
+            words = self.language.split(text)
             num_tokens += len(words)
             vectors.append(self._weigh(words, role))
         return SparseAnswer(vectors, num_tokens)
 
+    def _stems_of(self, words: list[str]) -> list[str]:
+        return list(filter(None, map(self._stems.__getitem__, words)))
+
     def _weigh(self, words: list[str], role: Role) -> SparseTerms:
-        stems = list(filter(None, map(self._stems.__getitem__, words)))
+        stems = self._stems_of(words)
         if role == "query":
             stems = list(dict.fromkeys(stems))
         counts = Counter(stems)
@@ -101,7 +110,7 @@ class Bm25:
             indices, frequencies, tokens = _merge_collisions(indices, frequencies, tokens)
         if role == "query":
             return SparseTerms(indices, [1.0] * len(indices), tokens)
-        saturation = K * (1 - B + (B * len(stems)) / AVERAGE_LENGTH)
+        saturation = K * (1 - B + (B * len(stems)) / self.average_length)
         return SparseTerms(indices, [tf * (K + 1) / (tf + saturation) for tf in frequencies], tokens)
 
 

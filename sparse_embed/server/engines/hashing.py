@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import mmh3
 
 from sparse_embed.server.engines import DenseAnswer, Role
-from sparse_embed.server.engines.bm25 import split_words
+from sparse_embed.server.engines.languages import split_words
 
 DEFAULT_DIMENSION = 384
 NGRAM_SIZES = (3, 4)

@@ -14,5 +14,5 @@ s same shan shan't she she's should should've shouldn shouldn't so some such t t
 theirs them themselves then there these they this those through to too under until up ve very was wasn wasn't we
 were weren weren't what when where which while who whom why will with won won't wouldn wouldn't y you you'd
 you'll you're you've your yours yourself yourselves
-""".split()  # noqa: SIM905  # 179 quoted words would be read by nobody
+""".split()  # noqa: SIM905  # 179 quoted words are hard to read
 )

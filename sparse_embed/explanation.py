@@ -61,7 +61,7 @@ class Explanation:
         for column in COLUMNS[1:]:
             table.add_column(column, justify="right")
         for row in self._rows():
-            table.add_row(*map(Text, row))  # Text: a token like [bold] is no markup
+            table.add_row(*map(Text, row))  # Text: a token like [bold] must not be read as markup
         return table
 
     def _repr_html_(self) -> str:
@@ -133,3 +133,8 @@ def explain(query: SparseVector, document: SparseVector) -> Explanation:
         if index in weights
     ]
     return Explanation(sorted(parts, key=lambda part: -abs(part.product)), query.dot(document))
+
+
+def match_terms(query: SparseVector, document: SparseVector | None) -> dict[str | int, float]:
+    """What each shared term adds to the score, by token or index, the heaviest first; nothing without a vector."""
+    return {} if document is None else {part.term: part.product for part in explain(query, document).contributions}

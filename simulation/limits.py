@@ -1,11 +1,11 @@
-"""A provider's rate limit, of requests or of tokens."""
+"""Rate limits of a provider, in requests or in tokens."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class TokenBucket:
-    """Allows `rate` a second and bursts of `capacity`."""
+    """Refills at `rate` per second and holds at most `capacity`."""
 
     rate: float
     capacity: float
@@ -16,7 +16,7 @@ class TokenBucket:
         self.level = self.capacity
 
     def take(self, now: float, amount: float = 1.0) -> float:
-        """0.0 when a request is let through, else seconds until it would be."""
+        """Take `amount`: 0.0 if it is allowed, else the seconds until it would be."""
         since = 0.0 if self.at is None else now - self.at
         self.level = min(self.capacity, self.level + since * self.rate)
         self.at = now
@@ -26,13 +26,13 @@ class TokenBucket:
         return (amount - self.level) / self.rate
 
     def allowed(self, seconds: float) -> float:
-        """The most that it lets through from the first request on."""
+        """The most that can be taken in the first `seconds` after the first request."""
         return self.capacity + self.rate * seconds
 
 
 @dataclass
 class FixedWindow:
-    """Allows `capacity` in each `period` of seconds; what is not used by its end is lost."""
+    """Allows `capacity` in each period of `period` seconds; what is left unused at its end is lost."""
 
     capacity: float
     period: float
@@ -40,7 +40,7 @@ class FixedWindow:
     used: float = 0.0
 
     def take(self, now: float, amount: float = 1.0) -> float:
-        """0.0 when a request is let through, else seconds until it would be."""
+        """Take `amount`: 0.0 if it is allowed, else the seconds until it would be."""
         window = int(now // self.period)
         if window != self.window:
             self.window, self.used = window, 0.0
@@ -50,7 +50,7 @@ class FixedWindow:
         return (window + 1) * self.period - now
 
     def allowed(self, seconds: float) -> float:
-        """The most that it lets through from the first request on."""
+        """The most that can be taken in the first `seconds` after the first request."""
         return self.capacity * (int(seconds // self.period) + 1)
 
 

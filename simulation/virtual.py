@@ -1,6 +1,6 @@
-"""A provider with a rate limit, and the real policy in front of it, in virtual time.
+"""A simulation of rate limits in virtual time: ``python -m simulation.virtual`` prints a table.
 
-What runs is `sparse_embed.transport.flow.embed` itself; only the clock, the wire and the waiting are simulated.
+It runs the real `sparse_embed.transport.flow.embed`; only the clock, the provider and the waiting are simulated.
 """
 
 import heapq
@@ -11,29 +11,39 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from benchmarks.bucket import FixedWindow, Limit, TokenBucket
+from simulation.limits import FixedWindow, Limit, TokenBucket
 from sparse_embed.providers import make_provider
 from sparse_embed.providers.base import Reply
 from sparse_embed.transport.batching import Batch
-from sparse_embed.transport.flow import Call, Meter, Permit, Send, Sleep, embed
+from sparse_embed.transport.call import Call, Chunk, Meter
+from sparse_embed.transport.flow import Permit, Send, Sleep, embed
 from sparse_embed.transport.pace import Pace
-from sparse_embed.transport.retry import patience
+from sparse_embed.transport.retry import retry_policy
 
 GOOD = Reply(200, {}, b'{"embeddings":[{"indices":[1],"values":[2.0]}],"num_tokens":1}')
 
 
 def one(rng: random.Random) -> float:
+    """One request, whatever its size."""
     return 1.0
 
 
 def tokens(rng: random.Random) -> float:
-    """Of a batch of 96 texts: 75 a text on average, and not the same for every batch."""
+    """Tokens of a batch of 96 texts: 25 to 125 per text, drawn anew for each batch."""
     return 96 * rng.uniform(25, 125)
 
 
 @dataclass
 class Outcome:
-    """What a run came to."""
+    """The result of a run.
+
+    Attributes:
+        seconds: Virtual time that the run took.
+        sent: Requests that were sent.
+        refused: Requests that were answered with 429.
+        served: Requests or tokens that succeeded.
+        allowed: Requests or tokens that the limit allowed in this time.
+    """
 
     seconds: float
     sent: int
@@ -60,16 +70,16 @@ def simulate(
     amount: Callable[[random.Random], float] = one,
     seed: int = 0,
 ) -> Outcome:
-    """Send `requests` batches of one call and count.
+    """Send `requests` batches in one call and count the answers.
 
     Args:
         limit: What the provider allows.
-        retry_after: The header for a refusal, from the true seconds to wait.
-        requests: Batches of the call.
-        concurrency: Requests in flight.
-        latency: Seconds from a request to its answer; the limit decides half way.
-        amount: What a batch takes of the limit.
-        seed: Of the jitter and the amounts.
+        retry_after: Gives the Retry-After header of a refusal, from the true seconds to wait; None for no header.
+        requests: Number of batches.
+        concurrency: Maximum number of requests in flight.
+        latency: Seconds from a request to its answer; the limit is applied halfway.
+        amount: Draws what a batch takes from the limit.
+        seed: Seed of the jitter and the amounts.
     """
     clock = 0.0
     rng = random.Random(seed)
@@ -78,14 +88,15 @@ def simulate(
         provider=provider,
         decode=provider.decode_sparse,
         role="document",
-        patience=patience("document", None, None),
+        retry=retry_policy("document", None, None),
         timeout=60.0,
         pace=Pace(),
         meter=Meter(),
         clock=lambda: clock,
         random=rng.random,
     )
-    todo = (embed(call, Batch([f"text {number}"], [number])) for number in range(requests))
+    batches = (Batch([f"text {number}"], [number]) for number in range(requests))
+    todo = (embed(Chunk(call, batch.texts), batch) for batch in batches)
     amounts: dict[Any, float] = defaultdict(lambda: amount(rng))
     order = itertools.count()
     events: list[tuple[float, int, Callable[[], None]]] = []
@@ -160,18 +171,18 @@ def simulate(
 
 
 class Case(NamedTuple):
-    """A limit, and what a batch takes of it."""
+    """A limit, and what a batch takes from it."""
 
     limit: Callable[[], Limit]
     amount: Callable[[random.Random], float] = one
 
 
 BUCKETS = {
-    "20 a second": Case(lambda: TokenBucket(20.0, 20.0)),
-    "100 a minute": Case(lambda: TokenBucket(100 / 60, 100.0)),
+    "20 per second": Case(lambda: TokenBucket(20.0, 20.0)),
+    "100 per minute": Case(lambda: TokenBucket(100 / 60, 100.0)),
     # Pinecone's quotas for pinecone-sparse-english-v0, starter and paid (model page, 2026-11).
-    "250,000 tokens a minute": Case(lambda: TokenBucket(250_000 / 60, 250_000.0), tokens),
-    "3,000,000 tokens a minute": Case(lambda: TokenBucket(3_000_000 / 60, 3_000_000.0), tokens),
+    "250,000 tokens per minute": Case(lambda: TokenBucket(250_000 / 60, 250_000.0), tokens),
+    "3,000,000 tokens per minute": Case(lambda: TokenBucket(3_000_000 / 60, 3_000_000.0), tokens),
 }
 WINDOWS = {
     "20 in each second": Case(lambda: FixedWindow(20.0, 1.0)),
@@ -179,7 +190,7 @@ WINDOWS = {
 }
 HEADERS: dict[str, Callable[[float], str | None]] = {
     "honest": lambda wait: f"{wait:.3f}",
-    "honest, whole seconds": lambda wait: str(-int(-wait // 1)),
+    "honest, rounded up": lambda wait: str(-int(-wait // 1)),
     "absent": lambda wait: None,
     "always 0": lambda wait: "0",
     "ten times too long": lambda wait: f"{10 * wait:.3f}",
@@ -187,7 +198,7 @@ HEADERS: dict[str, Callable[[float], str | None]] = {
 
 
 def runs(seeds: int = 7) -> Iterator[tuple[str, str, list[Outcome]]]:
-    """Every limit with every header, for some seeds: name, header, outcomes."""
+    """Simulate every limit with every header and several seeds: the limit, the header, the outcomes."""
     for limits, headers in ((BUCKETS, HEADERS), (WINDOWS, ("honest", "absent"))):
         for name, case in limits.items():
             for header in headers:

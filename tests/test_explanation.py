@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-import sparse_embed.explain
+import sparse_embed.explanation
 from sparse_embed import SparseVector
-from sparse_embed.explain import Contribution, Explanation, explain
+from sparse_embed.explanation import Contribution, Explanation, explain
 
 weights = st.floats(-1e3, 1e3, width=32).filter(bool)
 vectors = st.dictionaries(st.integers(0, 30), weights, max_size=30).map(
@@ -84,4 +84,4 @@ def test_tokens_are_shown_and_not_obeyed() -> None:
 
 
 def test_the_example_in_the_docstring_is_true() -> None:
-    assert doctest.testmod(sparse_embed.explain) == (0, 1)
+    assert doctest.testmod(sparse_embed.explanation) == (0, 1)
