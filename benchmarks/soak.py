@@ -49,7 +49,7 @@ class Watch:
 
     def check(self, received: Any, tasks: int) -> None:
         indices, values = vector(self.received, NONZEROS)
-        if received.indices != indices or received.values != values:
+        if received.indices != tuple(indices) or received.values != tuple(values):
             raise RuntimeError(f"vector {self.received} is wrong")
         self.received += 1
         now = time.monotonic() - self.start

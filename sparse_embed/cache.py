@@ -228,7 +228,7 @@ def pack(vector: SparseVector | DenseVector) -> bytes:
         indices, values, tokens = vector.indices, vector.values, vector.tokens
         kind = b"s" if tokens is None else b"t"
     else:
-        indices, values, tokens = [], vector, None
+        indices, values, tokens = (), tuple(vector), None
         kind = b"d"
     width = b"f" if _exact_in_four_bytes(values) else b"d"
     lists = f"{len(indices)}I{len(values)}{width.decode()}"
@@ -251,8 +251,8 @@ def unpack(raw: bytes) -> SparseVector | DenseVector:
     kind, width = chr(body[1]), chr(body[2])
     if kind == "d":
         return list(struct.unpack_from(f"<{count}{width}", body, LISTS_AT))
-    indices = list(struct.unpack_from(f"<{count}I", body, LISTS_AT))
-    values = list(struct.unpack_from(f"<{count}{width}", body, LISTS_AT + 4 * count))
+    indices = struct.unpack_from(f"<{count}I", body, LISTS_AT)
+    values = struct.unpack_from(f"<{count}{width}", body, LISTS_AT + 4 * count)
     if kind == "s":
         return SparseVector(indices, values)
     at = LISTS_AT + (4 + struct.calcsize(width)) * count
@@ -264,8 +264,8 @@ def unpack(raw: bytes) -> SparseVector | DenseVector:
     return SparseVector(indices, values, tokens)
 
 
-def _exact_in_four_bytes(values: Sequence[float]) -> bool:
+def _exact_in_four_bytes(values: tuple[float, ...]) -> bool:
     try:
-        return list(struct.unpack(f"<{len(values)}f", struct.pack(f"<{len(values)}f", *values))) == values
+        return struct.unpack(f"<{len(values)}f", struct.pack(f"<{len(values)}f", *values)) == values
     except OverflowError:
         return False

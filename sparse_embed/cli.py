@@ -229,6 +229,7 @@ def _announce(
         typer.echo(
             "Stand-in: these two also answer for the providers' own models. Those answers are NOT their vectors."
         )
+    typer.echo(f"Playground: open {url} in a browser")
     typer.echo("\nPoint clients at it:")
     typer.echo(f"  export CHROMA_EMBED_URL={url} CHROMA_API_KEY={_key_hint(api_key)}")
     typer.echo(f"  export PINECONE_CONTROLLER_HOST={url} PINECONE_API_KEY={_key_hint(api_key)}")

@@ -12,7 +12,7 @@ Leaves sending to the stores' own clients. Lists in the results are new: a store
 
 import json
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, TypeVar, overload
 
@@ -119,8 +119,8 @@ def from_dict(weights: Mapping[int, float]) -> SparseVector:
 
 def to_json(vector: SparseVector) -> str:
     """An object with ``indices``, ``values`` and, where there are any, ``tokens``; nothing is rounded."""
-    lists: dict[str, Any] = {"indices": vector.indices, "values": vector.values}
-    return json.dumps(lists if vector.tokens is None else lists | {"tokens": vector.tokens}, ensure_ascii=False)
+    fields: dict[str, Any] = {"indices": vector.indices, "values": vector.values}
+    return json.dumps(fields if vector.tokens is None else fields | {"tokens": vector.tokens}, ensure_ascii=False)
 
 
 def from_json(text: str | bytes) -> SparseVector:
@@ -308,9 +308,9 @@ def _check_limits(vector: SparseVector, limits: _Limits) -> tuple[list[int], lis
     return indices, values
 
 
-def _vector(indices: Iterable[int], values: Iterable[float], tokens: list[str] | None = None) -> SparseVector:
+def _vector(indices: Iterable[int], values: Iterable[float], tokens: Sequence[str] | None = None) -> SparseVector:
     try:
-        pairs = [operator.index(index) for index in indices], [float(value) for value in values]
+        pairs = tuple(map(operator.index, indices)), tuple(map(float, values))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"not a sparse vector: {error}") from None
     return SparseVector.from_pairs(*pairs, tokens)

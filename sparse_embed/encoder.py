@@ -128,7 +128,7 @@ class _Encoder(ABC, Generic[V]):
             cache: Remember vectors: a number of entries to hold in memory, the path of a SQLite file, or a store with
                 LangChain's ``mget`` and ``mset`` for bytes. None: no cache. Repeated texts are sent once in any case:
                 those of one call, and in a stream those that fall into one request.
-            rate_limiter: CacheKey before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
+            rate_limiter: Asked before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
             return_tokens: Ask for the terms behind the indices.
             default_headers: Sent with every request.
             allow_insecure_http: Permit a plain ``http://`` address that is not loopback.

@@ -54,7 +54,7 @@ class SparseEmbedError(Exception):
         details = [
             f"status {self.status}" if self.status else "",
             f"code {self.code}" if self.code else "",
-            f"texts {self.texts.start} to {self.texts.stop - 1}" if self.texts else "",
+            _name_texts(self.texts) if self.texts else "",
             f"attempts {self.attempts}" if self.attempts else "",
             f"after {self.elapsed:.1f} s" if self.elapsed else "",
             f"retry after {self.retry_after:g} s" if self.retry_after is not None else "",
@@ -63,6 +63,10 @@ class SparseEmbedError(Exception):
         ]
         said = ", ".join(filter(None, details))
         return f"{self.message} [{said}]" if said else self.message
+
+
+def _name_texts(texts: range) -> str:
+    return f"text {texts.start}" if len(texts) == 1 else f"texts {texts.start} to {texts.stop - 1}"
 
 
 class ConfigurationError(SparseEmbedError, ValueError):

@@ -1,7 +1,6 @@
 """What happens during a call, as typed events: for `on_event`, the log and OpenTelemetry.
 
-No event holds a text, a vector, a header or a key. Decides nothing: ``transport`` says what happens, and listeners
-decide what to do about it.
+No event holds a text, a vector, a header or a key.
 """
 
 import logging

@@ -28,7 +28,7 @@ def log_event(event: Event) -> None:
         return
     match event:
         case RequestSent(call, texts, attempt):
-            _log(logging.DEBUG, call, event, "%s: request with %d texts, attempt %d", texts, attempt)
+            _log(logging.DEBUG, call, event, "%s: request of %d text(s), attempt %d", texts, attempt)
         case Retrying(call, reason, status, attempt, wait):
             # A refusal for the rate (429) pauses the whole encoder, which has an event of its own.
             level = logging.WARNING if wait >= LONG_WAIT and status != 429 else logging.DEBUG
@@ -38,25 +38,25 @@ def log_event(event: Event) -> None:
             until = (datetime.now().astimezone() + timedelta(seconds=seconds)).isoformat(timespec="seconds")
             _log(logging.WARNING, call, event, "%s: rate limit, no request for %.1f s, until %s", seconds, until)
         case CallEnded(call, usage, seconds, error):
-            outcome = "done" if error is None else f"failed with {error}"
+            outcome = "done" if error is None else f"{error}"
             _log(
                 logging.INFO,
                 call,
                 event,
-                "%s: %s, %d texts (%d from the cache), %d tokens, %d requests (%d retries), %.2f s",
+                "%s: %s in %.2f s, texts %d (cached %d), tokens %d, requests %d (retries %d)",
                 outcome,
+                seconds,
                 usage.texts + usage.cache_hits,
                 usage.cache_hits,
                 usage.total_tokens,
                 usage.requests,
                 usage.retries,
-                seconds,
             )
 
 
 def _log(level: int, call: CallInfo, event: Event, message: str, *values: object) -> None:
     if logger.isEnabledFor(level):
-        what = f"{call.provider} {call.model} ({call.role} {call.id})"
+        what = f"call {call.id} ({call.provider} {call.model}, {call.role})"
         logger.log(level, message, what, *values, extra=_fields(event))
 
 

@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from sparse_embed.events import CallInfo, Event, Listener, logger
+from sparse_embed.events import CallEnded, CallInfo, Event, Listener, logger
 from sparse_embed.log import log_event
 
 
@@ -22,6 +22,7 @@ class Observer:
     def __init__(self, describe: Callable[[], CallInfo], on_event: Listener | None) -> None:
         self._describe = describe
         self._call: CallInfo | None = None
+        self._ended = False
         self._listeners: list[Listener] = [] if on_event is None else [on_event]
         # An application that wants spans has imported this module. Importing it here would cost every other one 20 ms.
         if "opentelemetry.trace" in sys.modules:
@@ -32,7 +33,10 @@ class Observer:
         self._listeners.append(log_event)
 
     def notify(self, kind: Callable[..., Event], *fields: object) -> None:
-        """Call every listener with an event of this call."""
+        """Call every listener with an event of this call; a request that outlives its call reports nothing."""
+        if self._ended:
+            return
+        self._ended = kind is CallEnded
         if self._call is None:
             self._call = self._describe()
         event = kind(self._call, *fields)

@@ -6,6 +6,7 @@ error message is recorded: a provider's message may quote a text.
 """
 
 from contextvars import Token
+from importlib.metadata import version
 from typing import Final
 
 from opentelemetry import context, metrics, trace
@@ -18,8 +19,8 @@ from sparse_embed.events import CallEnded, CallInfo, CallStarted, Event, Paused,
 SECONDS: Final = [0.01 * 2**power for power in range(14)]
 TOKENS: Final = [4.0**power for power in range(14)]
 
-_tracer = trace.get_tracer("sparse_embed")
-_meter = metrics.get_meter("sparse_embed")
+_tracer = trace.get_tracer("sparse_embed", version("sparse-embed"))
+_meter = metrics.get_meter("sparse_embed", version("sparse-embed"))
 _duration = _meter.create_histogram(
     "gen_ai.client.operation.duration", "s", "GenAI operation duration", explicit_bucket_boundaries_advisory=SECONDS
 )

@@ -1,6 +1,6 @@
 """What an answer is: `SparseVector` and `Usage`.
 
-Decides which pairs of lists are a sparse vector. Leaves stores' own types to ``convert``.
+Decides which indices and values are a sparse vector. Leaves stores' own types to ``convert``.
 """
 
 import html
@@ -8,18 +8,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter, lt
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from sparse_embed.errors import ConfigurationError
 
+T = TypeVar("T")
 MAX_INDEX = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class SparseVector:
-    """Term weights of one text.
+    """Term weights of one text. Immutable and hashable; equal when indices, values and tokens are equal.
 
-    Equal when all three lists are equal. Not hashable, and its lists are shared, not copied: do not change them.
+    The constructor takes lists, tuples or other sequences and keeps tuples; a tuple is not copied.
 
     Attributes:
         indices: Term ids, strictly ascending, from 0 to 2³²-1. Length ``nnz``.
@@ -27,20 +28,28 @@ class SparseVector:
         tokens: The terms themselves, parallel to ``indices``, or None when they were not asked for.
 
     Raises:
-        ConfigurationError: The lists are not such a vector; the message names the position.
+        ConfigurationError: The arguments are not such a vector; the message names the position.
     """
 
-    indices: list[int]
-    values: list[float]
-    tokens: list[str] | None = None
-    __hash__ = None  # type: ignore[assignment]  # lists inside: a hash would be a lie
+    indices: tuple[int, ...]
+    values: tuple[float, ...]
+    tokens: tuple[str, ...] | None = None
 
-    def __post_init__(self) -> None:
+    def __init__(self, indices: Sequence[int], values: Sequence[float], tokens: Sequence[str] | None = None) -> None:
+        # Tuples, also because the garbage collector stops visiting a tuple of numbers, and never a list of them.
+        object.__setattr__(self, "indices", indices if type(indices) is tuple else _tuple("indices", indices))
+        object.__setattr__(self, "values", values if type(values) is tuple else _tuple("values", values))
+        object.__setattr__(self, "tokens", None if tokens is None else _tuple("tokens", tokens))
+        self.__post_init__()
+
+    def __setstate__(self, state: list[Any]) -> None:
+        self.__init__(*state)  # type: ignore[misc]  # pickles are checked like other input; those of 0.1.0 hold lists
+
+    def __post_init__(self) -> None:  # called by pydantic, too, which sets the fields itself
         indices, values = self.indices, self.values
         # One pass in C for each promise; positions are looked for only once something is known to be wrong.
         if (
-            not (isinstance(indices, list) and isinstance(values, list))
-            or len(indices) != len(values)
+            len(indices) != len(values)
             or (self.tokens is not None and len(self.tokens) != len(indices))
             or not all(map(lt, indices, indices[1:]))
             or (indices and not (indices[0] >= 0 and indices[-1] <= MAX_INDEX))  # so that a NaN fails
@@ -50,8 +59,8 @@ class SparseVector:
             _explain(indices, values, self.tokens)
 
     @classmethod
-    def from_pairs(cls, indices: list[int], values: list[float], tokens: list[str] | None = None) -> Self:
-        """Build from parallel lists in any order; exact zeros are dropped with their index and token.
+    def from_pairs(cls, indices: Sequence[int], values: Sequence[float], tokens: Sequence[str] | None = None) -> Self:
+        """Build from parallel sequences in any order; exact zeros are dropped with their index and token.
 
         Raises:
             ConfigurationError: Unequal lengths, a repeated or impossible index, a weight that is not finite.
@@ -59,7 +68,9 @@ class SparseVector:
         try:
             return cls(indices, values, tokens)  # most answers are sorted already: one check, no copy
         except ConfigurationError:
-            _explain_lengths(indices, values, tokens)
+            indices, values = _tuple("indices", indices), _tuple("values", values)
+            tokens = None if tokens is None else _tuple("tokens", tokens)
+            _check_lengths(indices, values, tokens)
         kept = sorted((at for at, value in enumerate(values) if value), key=indices.__getitem__)
         return cls(
             [indices[at] for at in kept],
@@ -118,19 +129,22 @@ class SparseVector:
         return f'<div style="line-height:1.9"><small>SparseVector, nnz {self.nnz}</small> {spans}{more}</div>'
 
 
-def _explain_lengths(indices: list[int], values: list[float], tokens: list[str] | None) -> None:
-    if not (isinstance(indices, list) and isinstance(values, list)):
-        kinds = f"{type(indices).__name__} and {type(values).__name__}"
-        raise ConfigurationError(f"indices and values must be lists, not {kinds}")
+def _tuple(name: str, items: Sequence[T]) -> tuple[T, ...]:
+    if isinstance(items, str | bytes) or not isinstance(items, Sequence):
+        raise ConfigurationError(f"{name} must be a list or tuple, not {type(items).__name__}")
+    return tuple(items)
+
+
+def _check_lengths(indices: Sequence[int], values: Sequence[float], tokens: Sequence[str] | None) -> None:
     if len(indices) != len(values):
         raise ConfigurationError(f"{len(indices)} indices but {len(values)} values")
     if tokens is not None and len(tokens) != len(indices):
         raise ConfigurationError(f"{len(indices)} indices but {len(tokens)} tokens")
 
 
-def _explain(indices: list[int], values: list[float], tokens: list[str] | None) -> None:
+def _explain(indices: Sequence[int], values: Sequence[float], tokens: Sequence[str] | None) -> None:
     """Raise for the first thing that is wrong, naming its position."""
-    _explain_lengths(indices, values, tokens)
+    _check_lengths(indices, values, tokens)
     for at, (index, value) in enumerate(zip(indices, values, strict=True)):
         if not 0 <= index <= MAX_INDEX:
             raise ConfigurationError(f"index {index} at position {at} is outside 0 … 2³²-1")

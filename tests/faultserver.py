@@ -92,7 +92,7 @@ class Action:
         if sparse:
             prefix = "" if chroma else "sparse_"
             vectors = map(sparse_of, seen.texts)
-            items = [{f"{prefix}indices": vector.indices, f"{prefix}values": vector.values} for vector in vectors]
+            items = [{f"{prefix}indices": [*vector.indices], f"{prefix}values": [*vector.values]} for vector in vectors]
         else:
             items = [dense_of(text) if chroma else {"values": dense_of(text)} for text in seen.texts]
         if self.change is not None:
@@ -184,6 +184,7 @@ class FaultServer:
             self._changed.notify_all()
         await self._stop.wait()
         server.close()
+        await asyncio.sleep(0.01)  # a task that is cancelled before it has begun would leave its connection open
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._count(connections=1)

@@ -4,6 +4,7 @@ Those for Milvus run in ``tests/milvus``. PostgreSQL is real. Pinecone's indexes
 their real clients.
 """
 
+import logging
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import chromadb
 import pytest
+from opentelemetry import trace
+from opentelemetry.util._once import Once
 
+from sparse_embed import telemetry
 from sparse_embed.server import local_provider
 from tests.snippets import PAGES, ROOT, run, snippets
 from tests.stubs.chroma_cloud import chroma_cloud_stub
@@ -30,6 +34,18 @@ def provider() -> Iterator[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for all snippets: a reader also pastes them in one folder, and the files that they write stay there."""
     return tmp_path_factory.mktemp("snippets")
+
+
+@pytest.fixture(autouse=True)
+def process_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A snippet may set the log's level, and OpenTelemetry's provider, of which a process takes one."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+    monkeypatch.setattr(telemetry, "_tracer", trace.get_tracer("sparse_embed"))
+    logger = logging.getLogger("sparse_embed")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sparse_embed import AuthenticationError, DenseEncoder, SparseEncoder
 from sparse_embed.events import CallEnded, CallStarted, Event, Paused, RequestSent, Retrying
 from sparse_embed.testing import fake_clients, no_wait
-from tests.faultserver import HTML_502, RESET, Action, Seen
+from tests.faultserver import HTML_502, RESET, Action, Gate, Seen
 from tests.ways import KEY, Way, both_ways, each_wire, meeting, right
 
 TEXTS = [f"a secret text {number}" for number in range(250)]
@@ -98,12 +98,17 @@ def test_a_call_counts_for_itself_and_for_its_encoder() -> None:
 def test_several_refusals_at_the_beginning_of_a_pause_are_one_pause() -> None:
     heard: list[Event] = []
 
-    def refuse_first_attempts(seen: Seen) -> Action:
-        return Action(429, headers={"retry-after": "1"}) if seen.attempt == 1 else Action()
+    all_four = Gate()
 
-    with meeting(refuse_first_attempts, batch_size=10, on_event=heard.append) as (_, encoder):
-        encoder.embed_documents(TEXTS[:160])
-    assert sum(isinstance(event, Retrying) for event in heard) > sum(isinstance(event, Paused) for event in heard) >= 1
+    def refuse_the_first_four(seen: Seen) -> Action:
+        if seen.number == 4:
+            all_four.open()
+        return Action(429, headers={"retry-after": "1"}, gate=all_four) if seen.number <= 4 else Action()
+
+    with meeting(refuse_the_first_four, batch_size=10, on_event=heard.append) as (_, encoder):
+        encoder.embed_documents(TEXTS[:80])
+    assert sum(isinstance(event, Retrying) for event in heard) == 4
+    assert sum(isinstance(event, Paused) for event in heard) == 1
 
 
 @both_ways
@@ -133,13 +138,15 @@ def test_the_log_warns_of_long_waits_and_pauses_and_tells_what_calls_cost(
     caplog.set_level(logging.DEBUG, logger="sparse_embed")
     with meeting(limited_and_busy) as (_, encoder), no_wait():
         use(encoder, "embed_documents", TEXTS[:50])
-    pause, retry = records(caplog, logging.WARNING)
-    assert pause.startswith("pinecone pinecone-sparse-english-v0 (document ")
+    pause, retry, *_ = records(caplog, logging.WARNING)  # the backoff after the reset may be a long one
+    assert pause.startswith("call ")
+    assert "(pinecone pinecone-sparse-english-v0, document): " in pause
     assert "rate limit, no request for 1." in pause
     assert "attempt 2 failed (ServerError, status 503), retrying in 2." in retry
     (ended,) = records(caplog, logging.INFO)
-    assert "done, 50 texts (0 from the cache), 50 tokens, 4 requests (3 retries)" in ended
-    assert sum("request with 50 texts" in line for line in records(caplog, logging.DEBUG)) == 4
+    assert ": done in " in ended
+    assert "texts 50 (cached 0), tokens 50, requests 4 (retries 3)" in ended
+    assert sum("request of 50 text(s)" in line for line in records(caplog, logging.DEBUG)) == 4
     fields = vars(next(record for record in caplog.records if record.levelno == logging.INFO))
     assert fields["event"] == "CallEnded"
     assert (fields["provider"], fields["texts"], fields["tokens"], fields["error"]) == ("pinecone", 50, 50, None)

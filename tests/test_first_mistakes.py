@@ -36,8 +36,8 @@ def free_port() -> int:
 def test_nothing_listens(use: Way, free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     error = ask(use, f"http://127.0.0.1:{free_port}/base")
     assert error.message == (
-        f"nothing listens on http://127.0.0.1:{free_port}: start the local provider with `sparse-embed serve`, or "
-        "correct the address in base_url"
+        f"nothing listens on http://127.0.0.1:{free_port}: start `sparse-embed serve` (with --stand-in for the "
+        "provider's own models), or correct the address in base_url"
     )
     assert error.attempts == 3, "two short retries: a server may be starting"
     assert error.elapsed <= 3

@@ -160,8 +160,8 @@ def test_terms_are_those_shared_and_add_up_to_the_score(
     named = SparseVector(query.indices, query.values, [f"t{index}" for index in query.indices])
     for hit in index.search(named, 20, terms=True):
         assert hit.terms is not None
-        assert hit.terms.indices == sorted(set(query.indices) & set(entries[int(hit.id)].indices))
-        assert hit.terms.tokens == [f"t{index}" for index in hit.terms.indices]
+        assert hit.terms.indices == tuple(sorted(set(query.indices) & set(entries[int(hit.id)].indices)))
+        assert hit.terms.tokens == tuple(f"t{index}" for index in hit.terms.indices)
         assert math.fsum(hit.terms.values) == pytest.approx(hit.score)
     assert all(hit.terms is None for hit in index.search(named, 20))
 

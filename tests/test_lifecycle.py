@@ -179,7 +179,7 @@ def test_an_encoder_with_its_own_client_says_why_it_is_not_pickled():
     encoder = SparseEncoder("chroma", api_key=KEY, **fake_clients())
     with pytest.raises(ConfigurationError, match="http_client"):
         pickle.dumps(encoder)
-    assert copy.deepcopy(encoder).embed_query("one two").values == [1.0, 1.0]
+    assert copy.deepcopy(encoder).embed_query("one two").values == (1.0, 1.0)
 
 
 def script(body, server, **kwargs):

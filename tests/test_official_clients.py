@@ -75,8 +75,8 @@ def test_langchain_pinecone_sparse_receives_the_engines_vectors_and_so_do_we():
     ]
     assert embeddings.embed_query(TEXTS[0]).to_dict() == {"indices": query.indices, "values": query.values}
     ours = SparseEncoder("pinecone")
-    assert [(v.indices, v.values) for v in ours.embed_documents(TEXTS)] == [(v.indices, v.values) for v in documents]
-    assert ours.embed_query(TEXTS[0]).values == query.values
+    assert ours.embed_documents(TEXTS) == [SparseVector(v.indices, v.values) for v in documents]
+    assert ours.embed_query(TEXTS[0]) == SparseVector(query.indices, query.values)
 
 
 async def test_langchain_pinecone_sparse_receives_the_engines_vectors_and_so_do_we_by_asyncio():
@@ -86,7 +86,7 @@ async def test_langchain_pinecone_sparse_receives_the_engines_vectors_and_so_do_
     assert [(v.indices, v.values) for v in answers] == [(v.indices, v.values) for v in documents]
     assert (await embeddings.aembed_query(TEXTS[0])).to_dict() == {"indices": query.indices, "values": query.values}
     ours = await SparseEncoder("pinecone").aembed_documents(TEXTS)
-    assert [(v.indices, v.values) for v in ours] == [(v.indices, v.values) for v in answers]
+    assert ours == [SparseVector(v.indices, v.values) for v in answers]
 
 
 async def test_langchain_pinecone_finds_the_models_it_asks_for():

@@ -164,7 +164,7 @@ def test_a_call_ends_within_its_count_and_its_deadline(
         assert error.attempts == len(time.sent_at) >= 1
         assert not call.meter.usage.texts
     else:
-        assert chunk.found["one"].indices == [1]
+        assert chunk.found["one"].indices == (1,)
     limits = call.retry
     assert time.sent_at[-1] - time.sent_at[0] <= limits.deadline
     assert all(timeout is not None and 0 < timeout <= 60 for timeout in time.timeouts)

@@ -33,6 +33,12 @@ class Retriever(BaseRetriever):
         Raises:
             ConfigurationError: A setting that cannot work.
         """
+        encoder = fields.get("sparse_encoder")
+        if encoder is not None and (isinstance(encoder, Embeddings) or not isinstance(encoder, SparseEmbedder)):
+            raise ConfigurationError(
+                f"sparse_encoder must be a sparse class of langchain_sparse_embed or a SparseEncoder, not "
+                f"{type(encoder).__name__}"
+            )
         init_model(super().__init__, type(self), fields)
 
     @classmethod

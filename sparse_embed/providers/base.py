@@ -108,8 +108,9 @@ class Provider(ABC):
 
 # Answers are parsed by pydantic's own core without a model class: no slower, and pydantic's models would cost more at
 # import than all the rest of this package.
-INDICES: Final = schema.list_schema(schema.int_schema())
-VALUES: Final = schema.list_schema(schema.float_schema())
+INDICES: Final = schema.tuple_schema([schema.int_schema()], variadic_item_index=0)  # tuples, as `SparseVector` keeps
+VALUES: Final = schema.tuple_schema([schema.float_schema()], variadic_item_index=0)
+DENSE: Final = schema.list_schema(schema.float_schema())  # lists, as both frameworks return them
 ANYTHING: Final = schema.any_schema()  # read by hand, since an odd one must not cost a vector
 
 
@@ -139,7 +140,12 @@ def loads(validator: SchemaValidator, content: bytes) -> dict[str, Any]:
     raise InvalidResponseError(f"unexpected answer at {place}: {first['msg']}")
 
 
-def sparse_vector(at: int, indices: list[int], values: list[float], tokens: Any) -> SparseVector:  # noqa: ANN401  # raw JSON
+def sparse_vector(
+    at: int,
+    indices: tuple[int, ...],
+    values: tuple[float, ...],
+    tokens: Any,  # noqa: ANN401  # raw JSON
+) -> SparseVector:
     """Check one sparse item of an answer. Tokens that do not fit are dropped, pairs never."""
     if tokens is not None and not (
         isinstance(tokens, list) and len(tokens) == len(indices) and all(isinstance(token, str) for token in tokens)

@@ -14,6 +14,7 @@ from pydantic_core import core_schema as schema
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.providers.base import (
     ANYTHING,
+    DENSE,
     INDICES,
     VALUES,
     Answer,
@@ -105,4 +106,4 @@ class Chroma(Provider):
 
 _ITEM = record({"indices": INDICES, "values": VALUES}, {"labels": ANYTHING, "tokens": ANYTHING})
 _SPARSE = SchemaValidator(record({"embeddings": schema.list_schema(_ITEM)}, {"num_tokens": ANYTHING}))
-_DENSE = SchemaValidator(record({"embeddings": schema.list_schema(VALUES)}, {"num_tokens": ANYTHING}))
+_DENSE = SchemaValidator(record({"embeddings": schema.list_schema(DENSE)}, {"num_tokens": ANYTHING}))

@@ -15,6 +15,7 @@ from pydantic_core import core_schema as schema
 from sparse_embed.errors import ConfigurationError, InvalidResponseError
 from sparse_embed.providers.base import (
     ANYTHING,
+    DENSE,
     INDICES,
     VALUES,
     Answer,
@@ -125,7 +126,7 @@ def _answer_of(**checked: CoreSchema) -> SchemaValidator:
 
 
 _SPARSE = _answer_of(sparse_indices=INDICES, sparse_values=VALUES)
-_DENSE = _answer_of(values=VALUES)
+_DENSE = _answer_of(values=DENSE)
 _Json = Mapping[str, Any]
 
 

@@ -125,7 +125,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         application: Any = self.config.app
-        stopped = asyncio.create_task(asyncio.to_thread(_stop, application.state.models))
+        models = getattr(application.state, "models", ())  # `serve_in_thread` takes any application
+        stopped = asyncio.create_task(asyncio.to_thread(_stop, models))
         await super().shutdown(sockets)
         await stopped
 

@@ -115,7 +115,8 @@ def _describe(title: str, fault: Fault) -> str:
     setting = f"the address in {source}" if source else "the network"
     if loopback:
         refused = (
-            f"nothing listens on {origin}: start the local provider with `sparse-embed serve`, or correct {setting}"
+            f"nothing listens on {origin}: start `sparse-embed serve` (with --stand-in for the provider's own models), "
+            f"or correct {setting}"
         )
     else:
         refused = f"{origin} refused the connection: check {setting} and, if there is one, the proxy"

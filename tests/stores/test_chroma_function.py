@@ -16,7 +16,7 @@ import pytest
 from chromadb import K, Schema, SparseVectorIndexConfig
 from chromadb.utils.embedding_functions import ChromaBm25EmbeddingFunction, sparse_known_embedding_functions
 
-from sparse_embed import ConfigurationError, SparseEncoder
+from sparse_embed import ConfigurationError, SparseEncoder, SparseVector
 from sparse_embed.server import local_provider
 from sparse_embed.stores.chroma import EncoderFunction, open_collection
 from sparse_embed.stores.chroma_search import SPARSE_KEY
@@ -75,11 +75,11 @@ def test_documents_and_queries_get_their_vectors(cloud, local):
     collection.add(ids=["a"], documents=["quick fox"], embeddings=DENSE)
     stored = sparse_vectors(cloud)["a"]
     expected = encoder.embed_documents(["quick fox"])[0]
-    assert (stored["indices"], stored["values"]) == (expected.indices, expected.values)
+    assert SparseVector(stored["indices"], stored["values"]) == expected
     collection.search(chromadb.Search(rank=chromadb.Knn(query="a fox", key=SPARSE_KEY)))
     query = encoder.embed_query("a fox")
     sent = cloud.searches[0]["rank"]["$knn"]["query"]
-    assert (sent["indices"], sent["values"]) == (query.indices, query.values)
+    assert SparseVector(sent["indices"], sent["values"]) == query
 
 
 @pytest.mark.parametrize("provider", ["chroma", "pinecone"])
@@ -226,7 +226,7 @@ def test_another_process_finds_the_function_on_disk(tmp_path, local):
     assert not any(b"secret-4711" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     importing = "import sparse_embed.stores.chroma" + READ
     expected = SparseEncoder("chroma", model="local/bm25", base_url=local, api_key="any").embed_query("quick fox")
-    assert run(importing, tmp_path, CHROMA_API_KEY="any").stdout.strip() == str(expected.indices)
+    assert run(importing, tmp_path, CHROMA_API_KEY="any").stdout.strip() == str(list(expected.indices))
     without_key = run(importing, tmp_path)
     assert "ConfigurationError: no API key: set CHROMA_API_KEY" in without_key.stderr.splitlines()[-1]
     without_import = run(READ, tmp_path, CHROMA_API_KEY="any")

@@ -17,6 +17,14 @@ def sparse() -> None:
     assert_type(SparseEncoder.from_config("chroma:model"), SparseEncoder)
 
 
+def vectors() -> None:
+    vector = SparseVector([1], (1.0,), tokens=["a"])
+    assert_type(vector.indices, tuple[int, ...])
+    assert_type(vector.values, tuple[float, ...])
+    assert_type(vector.tokens, tuple[str, ...] | None)
+    assert_type({vector: "hashable"}, dict[SparseVector, str])
+
+
 def dense() -> None:
     encoder = DenseEncoder("chroma", instructions="i", on_progress=lambda done, total: None)
     assert_type(encoder.embed_documents(("a", "b")), list[list[float]])
@@ -42,4 +50,5 @@ def errors() -> None:
 def mistakes() -> None:
     SparseEncoder("cohere")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     SparseEncoder("chroma", dimensions=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    SparseVector([1], [1.0]).indices.append(2)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     SparseVector([1], ["a"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
