@@ -259,7 +259,7 @@ def overload(weights: Path, seconds: float = 60.0) -> dict[str, int]:
             while time.monotonic() < end:
                 vectors = await encoder.aembed_documents(batch * 16)
                 counts["encoder_texts"] += len(vectors)
-                counts["encoder_wrong"] += [vector.indices for vector in vectors] != expected * 16
+                counts["encoder_wrong"] += [list(vector.indices) for vector in vectors] != expected * 16
 
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:

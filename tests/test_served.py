@@ -202,7 +202,7 @@ def test_our_encoder_gets_every_vector_from_an_overloaded_server():
     with serving(("toy", toy), settings=Settings(max_queue_tokens=50)) as client:
         encoder = SparseEncoder("chroma", model="toy", base_url=str(client.base_url), api_key=KEY, batch_size=5)
         vectors = encoder.embed_documents(texts)
-        assert [vector.indices for vector in vectors] == [[1 + at % 6] for at in range(200)]
+        assert [list(vector.indices) for vector in vectors] == [[1 + at % 6] for at in range(200)]
 
 
 def until(happened):

@@ -67,7 +67,7 @@ def official(url, monkeypatch):
 
 def assert_same(vector, expected):
     weights = np.zeros_like(expected)
-    weights[vector.indices] = vector.values
+    weights[list(vector.indices)] = vector.values
     np.testing.assert_allclose(weights, expected, atol=1e-5)
 
 
@@ -82,7 +82,7 @@ def test_chromadbs_functions_get_the_vectors_of_sentence_transformers_and_so_do_
     for vector, own, expected in zip(theirs, ours, reference[0], strict=True):
         assert_same(vector, expected)
         assert_same(own, expected)
-        assert own.tokens == vector.labels
+        assert list(own.tokens) == vector.labels
     assert "##raine" in ours[1].tokens
     function.close()
 
