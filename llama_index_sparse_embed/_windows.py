@@ -2,18 +2,20 @@
 
 LlamaIndex splits the texts into windows of ``embed_batch_size``, each with a start and an end event. Its own methods
 wait for the end of a window before they send the next one, and copy every vector to validate the end event. Decides
-which vectors belong to which window. Leaves the events to the classes, since dense and sparse ones have different events.
+which vectors belong to which window. Leaves the events to the classes: those of dense and sparse ones differ.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from inspect import unwrap
 from typing import Any, Final, TypeVar
 
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from sparse_embed import SparseEmbedError
 
+T = TypeVar("T")
 V = TypeVar("V")
 
 # The bar of the call that runs in this context: an encoder has one `on_progress` for all of its calls.
@@ -46,7 +48,8 @@ def embed_windows(
 ) -> Iterator[list[V]]:
     """Embed all texts when the first window is needed, and yield the vectors of each window.
 
-    After an error, complete windows come first; the first incomplete one raises it.
+    After an error, complete windows come first; the first incomplete one raises it. A request may hold texts of two
+    windows, which fail together.
     """
     failure: SparseEmbedError | None = None
     found: dict[int, V]
@@ -60,3 +63,8 @@ def embed_windows(
         if failure is not None and (window.stop == len(texts) or not all(at in found for at in window)):
             raise failure
         yield [found[at] for at in window]
+
+
+def without_span(method: Callable[..., T]) -> Callable[..., T]:
+    """LlamaIndex's own method without its span, for a method of ours that has the span already."""
+    return unwrap(method)  # type: ignore[no-any-return]  # unwrap is untyped

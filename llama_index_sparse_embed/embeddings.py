@@ -4,7 +4,6 @@ The private methods embed: LlamaIndex's public ones add events, its cache and it
 are written anew, for speed, with the same events.
 """
 
-from inspect import unwrap
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, dispatcher
@@ -14,7 +13,7 @@ from llama_index.core.utils import iter_batch
 from pydantic import Field, PrivateAttr
 
 from llama_index_sparse_embed._delegating import ChromaSettings, Delegating, PineconeSettings
-from llama_index_sparse_embed._windows import embed_windows, progress_bar
+from llama_index_sparse_embed._windows import embed_windows, progress_bar, without_span
 from sparse_embed import DenseEncoder
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import Pinecone
@@ -62,9 +61,7 @@ class _Dense(Delegating, BaseEmbedding):
         """
         texts = list_texts(texts)
         if self._acts_per_window:
-            theirs = unwrap(super().get_text_embedding_batch)  # without its span, which this method has already
-            vectors = theirs(texts, show_progress, **kwargs)
-            return vectors
+            return without_span(super().get_text_embedding_batch)(texts, show_progress, **kwargs)
         model = self._described
         vectors: list[list[float]] = []
         windows = embed_windows(self._encoder.embed_documents, texts, self.embed_batch_size, show_progress)
@@ -91,9 +88,7 @@ class _Dense(Delegating, BaseEmbedding):
         """
         texts = list_texts(texts)
         if self._acts_per_window or (self.num_workers or 0) > 1:
-            theirs = unwrap(super().aget_text_embedding_batch)  # without its span, which this method has already
-            vectors = await theirs(texts, show_progress, **kwargs)
-            return vectors
+            return await without_span(super().aget_text_embedding_batch)(texts, show_progress, **kwargs)
         model = self._described
         windows = list(iter_batch(texts, self.embed_batch_size))
         event_ids = []

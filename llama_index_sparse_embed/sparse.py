@@ -4,7 +4,6 @@ The private methods embed: LlamaIndex's public ones add events. Only the batch m
 the same events. A blank text has the empty dict, and costs no request.
 """
 
-from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding, dispatcher
@@ -13,7 +12,7 @@ from llama_index.core.utils import iter_batch
 from pydantic import Field, PrivateAttr
 
 from llama_index_sparse_embed._delegating import ChromaSettings, Delegating, PineconeSettings
-from llama_index_sparse_embed._windows import embed_windows, progress_bar
+from llama_index_sparse_embed._windows import embed_windows, progress_bar, without_span
 from sparse_embed import SparseEncoder
 from sparse_embed.convert import to_dict
 from sparse_embed.providers.chroma import Chroma
@@ -84,7 +83,7 @@ class _Sparse(Delegating, BaseSparseEmbedding):
         """
         texts = list_texts(texts)
         if (self.num_workers or 0) > 1:
-            return await unwrap(super().aget_text_embedding_batch)(texts, show_progress)
+            return await without_span(super().aget_text_embedding_batch)(texts, show_progress)
         model = self._described
         windows = list(iter_batch(texts, self.embed_batch_size))
         for _ in windows:
