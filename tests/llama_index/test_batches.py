@@ -1,5 +1,6 @@
 """The batch methods tell observers what LlamaIndex's own methods tell them, and send all windows as one call."""
 
+import asyncio
 import json
 import re
 from contextlib import contextmanager
@@ -183,6 +184,8 @@ async def run(call: Any, cls: Any, whose: Any, settings: Any, server: FaultServe
             result = await call(whose(embedding), "get_text_embedding_batch", *args, **kwargs)
         except BadRequestError as error:
             result = type(error)
+        # With workers, LlamaIndex leaves the other windows running after an error: their spans end later.
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
         store = getattr(embedding, "embeddings_cache", None)
         kept = {} if store is None else store.get_all(collection="embeddings")
         await embedding.aclose()
