@@ -61,7 +61,10 @@ def embed_windows(
     for start in range(0, len(texts), size):
         window = range(start, min(start + size, len(texts)))
         if failure is not None and (window.stop == len(texts) or not all(at in found for at in window)):
-            raise failure
+            try:
+                raise failure
+            finally:
+                failure = None  # its traceback holds this frame: a cycle, with all vectors in it
         yield [found[at] for at in window]
 
 
