@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation
 from pydantic.json_schema import SkipJsonSchema
 
-from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
+from sparse_embed import ConfigurationError, DenseEncoder, Quota, SparseEncoder, Usage
 from sparse_embed.cache import ByteStore
 from sparse_embed.encoder import ProviderOptions
 from sparse_embed.events import Listener
@@ -91,6 +91,12 @@ class Delegating(BaseModel):
     )
     default_headers: dict[str, str] | None = Field(
         default=None, exclude=True, repr=False, description="Sent with every request."
+    )
+    quota: SkipJsonSchema[Quota | None] = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="What the provider allows per minute, if that is known; objects may share one.",
     )
     on_event: SkipJsonSchema[SkipValidation[Listener | None]] = Field(
         default=None,
