@@ -31,7 +31,7 @@ AIM: Final = 0.99
 SHARES: Final = 32  # a request takes at most this part of a minute's tokens
 # A start that comes this late, in seconds, because threads and event loops do not wake exactly, does not delay the next.
 LATE: Final = 0.05
-SHORTEST_WAIT: Final = 0.001
+EXACT: Final = 1e-6  # seconds, far above the clock's rounding errors
 RECHECK: Final = 0.1  # seconds, while the window is full of requests whose answers have not arrived
 TOKENS_PER_BYTE: Final = 0.3  # until answers report tokens; English has about 0.23, few languages have more than this
 BYTES_PER_TEXT: Final = 10  # added to each text, for the tokens with which models begin and end a text
@@ -60,7 +60,7 @@ class Limit:
             start, excess = max(start, leaves), excess - ended
         if excess > 0:
             start = max(start, now + RECHECK)
-        return max(start - now, SHORTEST_WAIT) if start > now else 0.0
+        return start - now if start - now > EXACT else 0.0
 
     def take(self, now: float, amount: float) -> None:
         """Count a request that starts."""
@@ -71,7 +71,7 @@ class Limit:
         """Count a request that has ended: it took `amount`, and used `used`."""
         self._next += (used - amount) / self.rate
         self._taken += used - amount
-        self._ended.append((now + MINUTE, used))
+        self._ended.append((now + MINUTE + EXACT, used))
 
 
 class Wait(NamedTuple):
