@@ -153,6 +153,8 @@ class _Encoder(ABC, Generic[V]):
             if not hasattr(api_key, "get_secret_value"):
                 raise ConfigurationError(f"api_key must be a str or a SecretStr, not {type(api_key).__name__}")
             api_key = api_key.get_secret_value()
+        if isinstance(rate_limiter, Quota):
+            raise ConfigurationError("rate_limiter needs acquire and aacquire: pass a Quota as quota= instead")
         if rate_limiter is not None and not hasattr(rate_limiter, "acquire"):
             raise ConfigurationError(f"rate_limiter needs acquire and aacquire, unlike {type(rate_limiter).__name__}")
         if not isinstance(default_headers, Mapping | None):

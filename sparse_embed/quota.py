@@ -2,12 +2,12 @@
 
 Where a request may start is decided by two rules, for requests and for tokens alike:
 
-- *Pace.* Requests start one after another: one that takes a hundredth of the quota is followed by 0.6 s of waiting. There
-  is no burst at the beginning or after an idle time. So a bucket that refills at the quota's rate never runs dry, however
-  little it holds, as long as it holds one request and what refills while a request is on its way.
-- *Window.* What was taken in the last minute and what is about to be taken never exceed the quota. A request counts from
-  its start until a minute after its answer, since the provider may count it at any time in between. So no fixed or
-  sliding window of a minute is exceeded, however long answers take.
+- *Pace.* Requests start one after another: one that takes a hundredth of the quota is followed by 0.6 s without
+  another. There is no burst at the beginning or after an idle time. So a bucket that refills at the quota's rate never
+  runs dry if it holds one request, and what refills while a request is on its way.
+- *Window.* What was taken in the last minute and what is about to be taken never exceed the quota. A request counts
+  from its start until a minute after its answer, since the provider may count it at any time in between. So no fixed
+  or sliding window of a minute is exceeded, however long answers take.
 
 The pace aims at 99 % of the quota. A request is split if it needs more than 1/32 of the minute's tokens: large requests
 would leave much of a window unused.
@@ -29,8 +29,7 @@ from sparse_embed.options import check_count
 MINUTE: Final = 60.0
 AIM: Final = 0.99
 SHARES: Final = 32  # a request takes at most this part of a minute's tokens
-# A start that comes this late, in seconds, because threads and event loops do not wake exactly, does not delay the next.
-LATE: Final = 0.05
+LATE: Final = 0.05  # seconds that a thread or an event loop may wake too late, without delaying the next start
 EXACT: Final = 1e-6  # seconds, far above the clock's rounding errors
 RECHECK: Final = 0.1  # seconds, while the window is full of requests whose answers have not arrived
 TOKENS_PER_BYTE: Final = 0.3  # until answers report tokens; English has about 0.23, few languages have more than this

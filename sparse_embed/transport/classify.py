@@ -111,7 +111,8 @@ def error_for_pause(provider: Provider, batch: Batch, pause: float) -> RateLimit
 def error_for_quota(provider: Provider, batch: Batch, wait: float) -> RateLimitError:
     """The error of a call that cannot wait until its quota allows another request."""
     return RateLimitError(
-        f"the quota given for {provider.title} allows the next request of this call in {wait:.1f} s, after its deadline",
+        f"the quota for {provider.title} allows the next request of this call in {wait:.1f} s, which is after the "
+        "deadline of the call",
         provider=provider.name,
         retry_after=wait,
         texts=batch.span,

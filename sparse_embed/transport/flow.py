@@ -181,7 +181,7 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
         result = classify(call.provider, call.decode, batch, outcome)
         now = call.clock()
         if turn is not None:
-            turn.end(now, isinstance(result, Answer) and result.total_tokens or None)
+            turn.end(now, (isinstance(result, Answer) and result.total_tokens) or None)
         if isinstance(result, Answer):
             yield from _receive(chunk, batch, result, now)
             return
