@@ -109,10 +109,12 @@ def simulate(
                 case Permit():
                     continue
                 case Sleep(seconds):
-                    return later(seconds, partial(step, worker, flow, None))
+                    later(seconds, partial(step, worker, flow, None))
+                    return
                 case Send(request):
                     half = latency() / 2
-                    return later(half, partial(arrive, worker, flow, request, half))
+                    later(half, partial(arrive, worker, flow, request, half))
+                    return
 
     for _ in range(encoders):
         call: Call[Any] = Call(
