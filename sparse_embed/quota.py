@@ -173,8 +173,7 @@ class Turn:
         self._size = sum(len(text.encode()) + BYTES_PER_TEXT for text in texts)
         self._call = call
         self._urgent = urgent
-        self._amounts = Amounts(0, 0)
-        self._started = False
+        self._taken: Amounts | None = None
 
     def is_too_large(self) -> bool:
         """Whether the request takes so much of the quota that it should be split."""
@@ -185,7 +184,7 @@ class Turn:
         line = self._quota._line
         with self._quota._lock:
             if self not in line:
-                self._join(sum(turn._urgent for turn in line) if self._urgent else len(line))
+                line.insert(sum(turn._urgent for turn in line) if self._urgent else len(line), self)
             ahead, first = NOTHING, math.inf
             for turn in line:
                 if turn is self or (turn._call is self._call and first == math.inf):
@@ -193,7 +192,7 @@ class Turn:
                     first = min(first, own)
                 if turn is self:
                     break
-                ahead = ahead.plus(turn._amounts)
+                ahead = ahead.plus(turn._estimate())
             if not own:
                 line.remove(self)
             return Wait(own, first)
@@ -202,11 +201,11 @@ class Turn:
         """Take the request's part of the quota; if others were faster, the turn is the first in line again."""
         with self._quota._lock:
             if self._wait(now, NOTHING):
-                self._join(0)
+                self._quota._line.insert(0, self)
                 return False
-            for limit, amount in zip(self._quota._limits, self._amounts, strict=True):
+            self._taken = self._estimate()
+            for limit, amount in zip(self._quota._limits, self._taken, strict=True):
                 limit.take(now, amount)
-            self._started = True
             return True
 
     def end(self, now: float, tokens: int | None = None) -> None:
@@ -220,25 +219,24 @@ class Turn:
         with quota._lock:
             if self in quota._line:
                 quota._line.remove(self)
-            if not self._started:
+            if self._taken is None:
                 return
-            self._started = False
-            used = self._amounts if tokens is None else self._amounts._replace(tokens=tokens)
-            for limit, amount, correct in zip(quota._limits, self._amounts, used, strict=True):
-                limit.end(now, amount, correct)
+            taken, self._taken = self._taken, None
+            used = taken if tokens is None else taken._replace(tokens=tokens)
+            for limit, *amounts in zip(quota._limits, taken, used, strict=True):
+                limit.end(now, *amounts)
             if tokens:
                 seen, known = tokens / self._size, quota._tokens_per_byte
                 quota._tokens_per_byte = max(seen, known + FORGET * (seen - known))
 
-    def _join(self, place: int) -> None:
+    def _estimate(self) -> Amounts:
         tokens = math.ceil(self._size * self._quota._tokens_per_byte * HEADROOM)
         # One text may need more than a minute's tokens, or seem to: it is sent when nothing else counts.
-        self._amounts = Amounts(1, min(tokens, self._quota._limits.tokens.per_minute))
-        self._quota._line.insert(place, self)
+        return Amounts(1, min(tokens, self._quota._limits.tokens.per_minute))
 
-    def _wait(self, now: float, ahead: "Amounts") -> float:
+    def _wait(self, now: float, ahead: Amounts) -> float:
         """Seconds until the request may start, when those ahead of it take `ahead`."""
         return max(
             limit.wait(now, amount) + before / limit.rate
-            for limit, amount, before in zip(self._quota._limits, self._amounts, ahead, strict=True)
+            for limit, amount, before in zip(self._quota._limits, self._estimate(), ahead, strict=True)
         )

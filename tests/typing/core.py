@@ -27,7 +27,7 @@ def quotas() -> None:
     quota = Quota(requests_per_minute=2000, tokens_per_minute=250_000)
     SparseEncoder("pinecone", quota=quota)
     DenseEncoder("pinecone", quota=Quota(tokens_per_minute=250_000))
-    Quota(250_000)  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
+    Quota(250_000)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     SparseEncoder("pinecone", quota=250_000)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
