@@ -18,7 +18,7 @@ the highest recent number of tokens per byte, and a tenth more.
 
 import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -104,9 +104,9 @@ NOTHING: Final = Amounts(0, 0)
 class Quota(ForkAware):
     """What a provider allows per minute, kept by all encoders and embedding classes that are given the same object.
 
-    Each request waits until the quota allows it; queries wait before documents. The threads, event loops and encoders
-    of one process can share an object. A pickled or forked one starts anew: processes know nothing of each other, so
-    give each its part of the provider's quota.
+    Each request waits until the quota allows it. Calls take turns, so a query waits for at most one request of every
+    other call. The threads, event loops and encoders of one process can share an object. A pickled or forked one starts
+    anew: processes know nothing of each other, so give each its part of the provider's quota.
 
     A new object knows nothing of the minute before. Requests start one by one and never in a burst, so a provider whose
     bucket holds much less than a minute's quota does not refuse either.
@@ -160,19 +160,17 @@ class Turn:
     All times are seconds of one monotonic clock, given by the caller.
     """
 
-    def __init__(self, quota: Quota, texts: Sequence[str], call: object, *, urgent: bool) -> None:
+    def __init__(self, quota: Quota, texts: Sequence[str], call: object) -> None:
         """It joins the line with its first `wait`.
 
         Args:
             quota: What the request takes its part of.
             texts: The texts of the request.
             call: What the request belongs to.
-            urgent: Whether the request waits before all that are not urgent.
         """
         self._quota = quota
         self._size = sum(len(text.encode()) + BYTES_PER_TEXT for text in texts)
         self._call = call
-        self._urgent = urgent
         self._taken: Amounts | None = None
 
     def is_too_large(self) -> bool:
@@ -184,7 +182,7 @@ class Turn:
         line = self._quota._line
         with self._quota._lock:
             if self not in line:
-                line.insert(sum(turn._urgent for turn in line) if self._urgent else len(line), self)
+                line.insert(self._place(), self)
             ahead, first = NOTHING, math.inf
             for turn in line:
                 if turn is self or (turn._call is self._call and first == math.inf):
@@ -228,6 +226,17 @@ class Turn:
             if tokens:
                 seen, known = tokens / self._size, quota._tokens_per_byte
                 quota._tokens_per_byte = max(seen, known + FORGET * (seen - known))
+
+    def _place(self) -> int:
+        """Calls alternate: behind as many requests of every other call as of this one, and one more."""
+        seen: Counter[int] = Counter()
+        line = self._quota._line
+        most = sum(turn._call is self._call for turn in line) + 1
+        for place, turn in enumerate(line):
+            seen[id(turn._call)] += 1
+            if seen[id(turn._call)] > most:
+                return place
+        return len(line)
 
     def _estimate(self) -> Amounts:
         tokens = math.ceil(self._size * self._quota._tokens_per_byte * HEADROOM)

@@ -215,7 +215,7 @@ def test_one_text_of_more_than_a_minutes_tokens_is_sent_alone():
         assert len(server.requests) == 1
 
 
-def test_queries_wait_before_documents():
+def test_a_query_waits_for_few_requests_of_an_ingestion():
     quota = Quota(requests_per_minute=300)
     texts = [f"text {at}" for at in range(12)]
     with meeting(lambda seen: GOOD, batch_size=1, quota=quota) as (server, encoder), ThreadPoolExecutor() as pool:

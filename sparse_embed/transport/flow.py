@@ -141,7 +141,7 @@ def embed(chunk: Chunk[V], batch: Batch) -> Flow[Batch]:
     if call.quota is None:
         yield from _embed(chunk, batch, None)
         return batch
-    turn = Turn(call.quota, batch.texts, call, urgent=call.role == "query")
+    turn = Turn(call.quota, batch.texts, call)
     if len(batch.texts) > 1 and turn.is_too_large():
         for half in batch.halves():
             yield from embed(chunk, half)
