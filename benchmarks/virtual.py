@@ -36,6 +36,7 @@ class Outcome:
     """What a run came to."""
 
     seconds: float
+    ideal: float
     sent: int
     refused: int
     served: float
@@ -57,106 +58,123 @@ def simulate(
     requests: int = 2000,
     concurrency: int = 16,
     latency: float = 0.05,
+    jitter: float = 0.0,
+    clients: int = 1,
     amount: Callable[[random.Random], float] = one,
     seed: int = 0,
+    pace: Pace | None = None,
+    start: float = 0.0,
 ) -> Outcome:
-    """Send `requests` batches of one call and count.
+    """Send `requests` batches and count.
 
     Args:
         limit: What the provider allows.
         retry_after: The header for a refusal, from the true seconds to wait.
-        requests: Batches of the call.
-        concurrency: Requests in flight.
+        requests: Batches, shared out among the clients.
+        concurrency: Requests that a client has in flight.
         latency: Seconds from a request to its answer; the limit decides half way.
+        jitter: How much of the latency varies, up and down.
+        clients: Each with a pace of its own.
         amount: What a batch takes of the limit.
         seed: Of the jitter and the amounts.
+        pace: What an earlier call of the only client has learned.
+        start: When the clock starts.
     """
-    clock = 0.0
+    clock = start
     rng = random.Random(seed)
     provider = make_provider("chroma", "sparse", None, False, {})
-    call: Call[Any] = Call(
-        provider=provider,
-        decode=provider.decode_sparse,
-        role="document",
-        patience=patience("document", None, None),
-        timeout=60.0,
-        pace=Pace(),
-        meter=Meter(),
-        clock=lambda: clock,
-        random=rng.random,
-    )
-    todo = (embed(call, Batch([f"text {number}"], [number])) for number in range(requests))
-    amounts: dict[Any, float] = defaultdict(lambda: amount(rng))
+    meter = Meter()
     order = itertools.count()
     events: list[tuple[float, int, Callable[[], None]]] = []
-    waiting: deque[Any] = deque()
-    placed: set[Any] = set()
-    free = concurrency
     sent = refused = 0
     served = 0.0
 
     def later(seconds: float, action: Callable[[], None]) -> None:
         heapq.heappush(events, (clock + seconds, next(order), action))
 
-    def release() -> None:
-        nonlocal free
-        if waiting:
-            flow = waiting.popleft()
-            placed.add(flow)
+    def run(numbers: range, pace: Pace) -> None:
+        call: Call[Any] = Call(
+            provider=provider,
+            decode=provider.decode_sparse,
+            role="document",
+            patience=patience("document", None, None),
+            timeout=60.0,
+            pace=pace,
+            meter=meter,
+            clock=lambda: clock,
+            random=rng.random,
+        )
+        todo = (embed(call, Batch([f"text {number}"], [number])) for number in numbers)
+        amounts: dict[Any, float] = defaultdict(lambda: amount(rng))
+        waiting: deque[Any] = deque()
+        placed: set[Any] = set()
+        free = concurrency
+
+        def release() -> None:
+            nonlocal free
+            if waiting:
+                flow = waiting.popleft()
+                placed.add(flow)
+                step(flow, None)
+            else:
+                free += 1
+
+        def arrive(flow: Any, back: float) -> None:
+            nonlocal refused, served
+            wait = limit.take(clock, amounts[flow])
+            reply = GOOD
+            if not wait:
+                served += amounts[flow]
+            else:
+                refused += 1
+                header = retry_after(wait)
+                reply = Reply(429, {} if header is None else {"retry-after": header}, b"")
+            later(back, lambda: step(flow, reply))
+
+        def step(flow: Any, result: Any) -> None:
+            nonlocal free, sent
+            while True:
+                try:
+                    effect = flow.send(result)
+                except StopIteration:
+                    effect = None
+                if flow in placed and not isinstance(effect, Send):
+                    placed.remove(flow)
+                    release()
+                result = None
+                match effect:
+                    case None:
+                        flow = next(todo, None)
+                        if flow is None:
+                            return
+                    case Permit():
+                        if not free:
+                            waiting.append(flow)
+                            return
+                        free -= 1
+                        placed.add(flow)
+                    case Sleep(seconds):
+                        later(seconds, lambda flow=flow: step(flow, None))
+                        return
+                    case Send():
+                        sent += 1
+                        half = latency / 2 * (1 + jitter * (2 * rng.random() - 1) if jitter else 1)
+                        later(half, lambda flow=flow, half=half: arrive(flow, half))
+                        return
+
+        for flow in itertools.islice(todo, concurrency):
             step(flow, None)
-        else:
-            free += 1
 
-    def arrive(flow: Any) -> None:
-        nonlocal refused, served
-        wait = limit.take(clock, amounts[flow])
-        reply = GOOD
-        if not wait:
-            served += amounts[flow]
-        else:
-            refused += 1
-            header = retry_after(wait)
-            reply = Reply(429, {} if header is None else {"retry-after": header}, b"")
-        later(latency / 2, lambda: step(flow, reply))
-
-    def step(flow: Any, result: Any) -> None:
-        nonlocal free, sent
-        while True:
-            try:
-                effect = flow.send(result)
-            except StopIteration:
-                effect = None
-            if flow in placed and not isinstance(effect, Send):
-                placed.remove(flow)
-                release()
-            result = None
-            match effect:
-                case None:
-                    flow = next(todo, None)
-                    if flow is None:
-                        return
-                case Permit():
-                    if not free:
-                        waiting.append(flow)
-                        return
-                    free -= 1
-                    placed.add(flow)
-                case Sleep(seconds):
-                    later(seconds, lambda flow=flow: step(flow, None))
-                    return
-                case Send():
-                    sent += 1
-                    later(latency / 2, lambda flow=flow: arrive(flow))
-                    return
-
-    for flow in itertools.islice(todo, concurrency):
-        step(flow, None)
+    for number in range(clients):
+        run(range(number, requests, clients), pace or Pace())
     while events:
         clock, _, action = heapq.heappop(events)
         action()
-    if call.meter.usage.texts != requests:
+    if meter.usage.texts != requests:
         raise RuntimeError("vectors are missing")
-    return Outcome(clock, sent, refused, served, limit.allowed(clock))
+    seconds = clock - start
+    ideal = latency + max(limit.earliest(served), (requests / (clients * concurrency) - 1) * latency)
+    return Outcome(seconds, ideal, sent, refused, served, limit.allowed(seconds))
 
 
 class Case(NamedTuple):
