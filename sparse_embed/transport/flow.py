@@ -184,7 +184,7 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             call.found.update(zip(batch.texts, result.vectors, strict=True))
             call.received.extend(batch.texts)
             call.progressed = now
-            call.pace.succeeded(now)
+            call.pace.succeeded(now, start)
             call.meter.add(total_tokens=result.total_tokens, texts=len(batch.texts))
             return batch
         error, worth_retrying = result
@@ -197,12 +197,12 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             failures += 1
         if error.retry_after:
             wait = error.retry_after * (1 + UPWARD_JITTER * call.random())
-        elif limited and sent == 1 and call.pace.gap():
-            wait = call.pace.gap()
         else:
-            wait = backoff(sent, call.random())
+            wait = None if limited else backoff(sent, call.random())
         if limited and worth_retrying:
-            call.pace.refused(now, start, wait)  # for every other call too, whatever becomes of this one
+            call.pace.refused(now, start, wait, call.random())  # for every other call too, whatever becomes of this one
+            wait = call.pace.paused_until(now) - now
+        assert wait is not None
         if not worth_retrying or failures > call.patience.max_retries or wait >= deadline.left():
             raise error
         if not limited:
@@ -221,7 +221,7 @@ def _wait_for_turn(
             pause = call.pace.paused_until(now) - now
             if pause >= deadline.left():
                 raise error or _held_too_long(call, batch, pause)
-            nap = min(slot.start - now, LONGEST_NAP)
+            nap = min(slot.start - now, max(LONGEST_NAP, (slot.start - now) / 4))
             yield deadline.pause(nap)
             now += nap
         if call.pace.epoch == slot.epoch:

@@ -1,24 +1,29 @@
 """How fast an encoder may send once its provider has refused: one pace for all its requests. Pure: time is an argument.
-
-A provider that never refuses is never slowed. A refusal (429) pauses every request until the time that the provider
-named. After it, the rate is learned: where requests are allowed by a bucket that refills, it is empty at each refusal,
-so what succeeded between two refusals, over the time between them, is the refill rate. Requests then start one by one
-at this rate, which grows ever faster as refusals stay away.
 """
 
 import math
+import os
 from collections import deque
 from typing import Final, NamedTuple
 
 from sparse_embed.locks import ForkSafeLock
 
-MOST_REMEMBERED: Final = 8  # refusals: long enough to be exact, short enough to follow a limit that changes
-BURST: Final = 16  # requests that may catch up after a pause; a wrong guess wastes no more than one round
-# The rate doubles over at most this many successes a success known, or this many in all: with a rate that is known
-# well, some 100 requests pass between two refusals, so that 1 to 2 % are wasted on looking for more.
-MOST_DOUBLING_PER_SUCCESS: Final = 6
-SLOWEST_DOUBLING: Final = 577
-REBOOK_AT: Final = 1.25
+CALM: Final = 100
+FIRST_PAUSE: Final = 0.25
+COSTPOW = float(os.environ.get("COSTPOW", "0.6"))
+SS = float(os.environ.get("SS", "0.25"))
+KEEP = float(os.environ.get("KEEP", "0.5"))
+SLACK = float(os.environ.get("SLACK", "1.0"))
+MOST = float(os.environ.get("MOST", "4"))
+SAVE = float(os.environ.get("SAVE", "1"))
+END = float(os.environ.get("END", "1"))
+START = float(os.environ.get("START", "0.5"))
+NEG = float(os.environ.get("NEG", "0"))
+MEM = float(os.environ.get("MEM", "100"))
+SUS = float(os.environ.get("SUS", "0.3"))
+LESS = float(os.environ.get("LESS", "0.8"))
+MIX = float(os.environ.get("MIX", "0.5"))
+ADD = float(os.environ.get("ADD", "0"))
 
 
 class Slot(NamedTuple):
@@ -28,91 +33,117 @@ class Slot(NamedTuple):
     epoch: int
 
 
-class Refusal(NamedTuple):
-    """When a request was refused, and how many had succeeded by then."""
-
-    at: float
-    successes: int
-
-
 class Pace:
-    """Shared by all requests of an encoder, from any thread.
-
-    All times are seconds of one monotonic clock, given by the caller.
-    """
+    """Shared by all requests of an encoder, from any thread. All times are seconds of one monotonic clock."""
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._paused_until = -math.inf
-        self._refusals: deque[Refusal] = deque(maxlen=MOST_REMEMBERED)
-        self._successes = 0
-        self._rate = math.inf  # right after the last refusal
-        self._doubling = 1
-        self._booked_rate = math.inf
-        self._next_slot = -math.inf
-        self.epoch = 0
+        self._paused_until = self._refused_at = self._next_slot = -math.inf
+        self._since = -math.inf
+        self._sends: deque[float] = deque(maxlen=1024)
+        self._first = (0, 0.0)
+        self._booked = self.epoch = 0
+        self._burst = self._pause = self._latency = 1.0
+        self._rate = self._successes = self._seconds = 0.0
+        self._known = 0
+        self._calm = 0.0
+        self._guessing = False
 
     def book(self, now: float) -> Slot:
         """The next start that is free, at `now` or later."""
         with self._lock:
             start = max(now, self._paused_until)
-            if self._refusals:
+            if self.epoch:
+                if self._guessing and self._booked:
+                    start = max(start, self._paused_until + 1.5 * self._latency)
                 gap = 1 / self._current_rate()
-                start, self._next_slot = (
-                    max(start, self._next_slot),
-                    max(self._next_slot, start - BURST * gap) + gap,
-                )
+                saved = (self._burst - 1) * SAVE * gap if self._rate else 0.0
+                start = max(start, self._next_slot)
+                self._next_slot = max(self._next_slot, start - saved) + gap
+                self._booked += 1
             return Slot(start, self.epoch)
 
     def paused_until(self, now: float) -> float:
-        """The end of the provider's pause, `now` when there is none."""
+        """The end of the pause, `now` when there is none."""
         return max(now, self._paused_until)
 
-    def succeeded(self, now: float) -> None:
-        """Count an answer; once the rate has clearly grown, places in line are given out anew."""
+    def succeeded(self, now: float, sent: float) -> None:
+        """Count an answer."""
         with self._lock:
-            self._successes += 1
-            if self._refusals and self._current_rate() > REBOOK_AT * self._booked_rate:
-                self._start_epoch(now)
+            self._sends.append(sent)
 
-    def refused(self, now: float, sent: float, wait: float) -> None:
-        """Pause every request for `wait` seconds, and learn.
-
-        Args:
-            now: When the refusal arrived.
-            sent: When the refused request started. One that started before the last refusal arrived says nothing new.
-            wait: Seconds to pause.
-        """
+    def refused(self, now: float, sent: float, wait: float | None, random: float) -> None:
+        """Pause every request, and learn."""
         with self._lock:
-            self._paused_until = max(self._paused_until, now + wait)
-            if self._refusals and sent <= self._refusals[-1].at:
+            if sent <= self._refused_at:
+                self._paused_until = max(self._paused_until, now + (wait or 0.0))
                 return
-            if self._refusals and self._refusals[-1].successes == self._successes:
-                self._refusals.pop()  # nothing succeeded in between: one exhaustion, asked about twice
-            self._refusals.append(Refusal(now, self._successes))
-            oldest = self._refusals[0]
-            known = self._successes - oldest.successes
-            if known:
-                # The bucket held less than one token at each end: half a success is the unbiased correction.
-                self._rate = (known + 0.5) / (now - oldest.at)
-                spans = len(self._refusals) - 1  # the fewer, the sooner a higher rate is tried
-                self._doubling = min(known * min(spans, MOST_DOUBLING_PER_SUCCESS), SLOWEST_DOUBLING)
-            else:
-                self._rate = 1 / max(wait, 0.001)
-                self._doubling = 1
-            self._start_epoch(now)
+            vain = bool(self.epoch) and not self._sends
+            if not vain:
+                sends = sorted(self._sends)
+                if self.epoch:
+                    self._learn(sends, sent)
+                else:
+                    self._first = (len(sends), sent - sends[0] if sends else 0.0)
+                    self._burst = max(1.0, len(sends))
+                self._since = sent
+                self._sends.clear()
+            guess = self.gap() or FIRST_PAUSE
+            guess = max(guess, (now - self._since) / 4) * (1 + random / 2)
+            self._guessing = vain and not wait
+            self._refused_at, self._latency = now, now - sent
+            self._paused_until = max(self._paused_until, now + (wait or guess))
+            self._pause = self._paused_until - self._since
+            self._booked = 0
+            self._next_slot = self._since + 0.5 * self.gap() if self._rate else -math.inf
+            cost = 1 + max(0.0, self._rate * self._pause - self._burst)
+            self._calm = min(self._known * cost**COSTPOW, CALM * cost)
+            self.epoch += 1
 
     def gap(self) -> float:
         """Seconds between two requests at the learned rate, 0 when none is known."""
-        with self._lock:
-            known = bool(self._refusals) and self._successes > self._refusals[0].successes
-            return 1 / self._current_rate() if known else 0.0
+        return 1 / self._rate if self._rate else 0.0
 
-    def _start_epoch(self, now: float) -> None:
-        self._booked_rate = self._current_rate()
-        self._next_slot = now + 1 / self._booked_rate
-        self.epoch += 1
+    def _learn(self, sends: list[float], refused: float) -> None:
+        average = len(sends) / (refused - self._since)
+
+        def slowest(start: float, enough) -> float:
+            low, high = average / 2, average * MOST
+            while high > 1.01 * low:
+                rate = math.sqrt(low * high)
+                left, last, least = start, self._since, 0.0
+                for at in sends:
+                    left = min(self._burst, left + rate * (at - last)) - 1
+                    last = at
+                    if left < least:
+                        least = left
+                left = min(self._burst, left + rate * (refused - last))
+                if enough(least, left):
+                    high = rate
+                else:
+                    low = rate
+            return low
+
+        least = slowest(1.0, lambda least, left: least >= -NEG)
+        most = slowest(0.0, lambda least, left: left >= END)
+        low = least ** (1 - MIX) * most ** MIX
+        count = len(sends)
+        if self._rate and count < SUS * self._calm:
+            low = min(low, LESS * self._rate)
+        keep = MEM / (MEM + count)
+        self._successes = self._successes * keep + count
+        self._seconds = self._seconds * keep + count / low
+        self._rate = (self._successes + ADD) / self._seconds
+        self._known += count
+        self._burst = min(self._burst, max(1.0, self._first[0] - self._rate * self._first[1]))
+        if 4 < 2 * count < min(self._burst, self._rate * self._pause):
+            self._burst = float(count)
 
     def _current_rate(self) -> float:
-        since = self._successes - self._refusals[-1].successes
-        return self._rate * (1 + (since / self._doubling) ** 2)
+        if self._rate:
+            doubled = max(1.0, self._calm * (self._calm / 4) ** (1 / 3))
+            return self._rate * (1 + (self._booked / doubled) ** 3)
+        beyond = self._booked + 1 - self._burst
+        if beyond < 0:
+            return (self._booked + 1) * math.log(2) / self._latency
+        return self._burst / self._pause + beyond * math.log(2) / max(self._latency, self._pause * SS)
