@@ -10,19 +10,22 @@ from sparse_embed.locks import ForkSafeLock
 
 CALM: Final = 100
 FIRST_PAUSE: Final = 0.25
-COSTPOW = float(os.environ.get("COSTPOW", "0.6"))
+COSTPOW = float(os.environ.get("COSTPOW", "0.8"))
 SS = float(os.environ.get("SS", "0.25"))
 KEEP = float(os.environ.get("KEEP", "0.5"))
 SLACK = float(os.environ.get("SLACK", "1.0"))
-MOST = float(os.environ.get("MOST", "4"))
+MOST = float(os.environ.get("MOST", "8"))
 SAVE = float(os.environ.get("SAVE", "1"))
 END = float(os.environ.get("END", "1"))
 START = float(os.environ.get("START", "0.5"))
 NEG = float(os.environ.get("NEG", "0"))
 MEM = float(os.environ.get("MEM", "100"))
-SUS = float(os.environ.get("SUS", "0.3"))
+SUS = float(os.environ.get("SUS", "0.15"))
 LESS = float(os.environ.get("LESS", "0.8"))
 MIX = float(os.environ.get("MIX", "0.5"))
+CPOW = float(os.environ.get("CPOW", "0.5"))
+LAT = float(os.environ.get("LAT", "0.25"))
+POOR = float(os.environ.get("POOR", "1"))
 ADD = float(os.environ.get("ADD", "0"))
 
 
@@ -95,9 +98,9 @@ class Pace:
             self._paused_until = max(self._paused_until, now + (wait or guess))
             self._pause = self._paused_until - self._since
             self._booked = 0
-            self._next_slot = self._since + 0.5 * self.gap() if self._rate else -math.inf
+            self._next_slot = self._since + POOR * self.gap() if self._rate else -math.inf
             cost = 1 + max(0.0, self._rate * self._pause - self._burst)
-            self._calm = min(self._known * cost**COSTPOW, CALM * cost)
+            self._calm = min(self._known * cost**COSTPOW, CALM * cost**CPOW)
             self.epoch += 1
 
     def gap(self) -> float:
@@ -145,5 +148,5 @@ class Pace:
             return self._rate * (1 + (self._booked / doubled) ** 3)
         beyond = self._booked + 1 - self._burst
         if beyond < 0:
-            return (self._booked + 1) * math.log(2) / self._latency
-        return self._burst / self._pause + beyond * math.log(2) / max(self._latency, self._pause * SS)
+            return (self._booked + 1) * math.log(2) / min(LAT, self._latency)
+        return self._burst / self._pause + beyond * math.log(2) / max(min(LAT, self._latency), self._pause * SS)
