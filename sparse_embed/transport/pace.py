@@ -25,7 +25,7 @@ LESS = float(os.environ.get("LESS", "0.8"))
 MIX = float(os.environ.get("MIX", "0.5"))
 CPOW = float(os.environ.get("CPOW", "0.5"))
 LAT = float(os.environ.get("LAT", "0.25"))
-POOR = float(os.environ.get("POOR", "1"))
+POOR = float(os.environ.get("POOR", "0.5"))
 ADD = float(os.environ.get("ADD", "0"))
 
 
@@ -42,7 +42,7 @@ class Pace:
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
         self._paused_until = self._refused_at = self._next_slot = -math.inf
-        self._since = -math.inf
+        self._since = self._empty = -math.inf
         self._sends: deque[float] = deque(maxlen=1024)
         self._first = (0, 0.0)
         self._booked = self.epoch = 0
@@ -90,6 +90,7 @@ class Pace:
                     self._first = (len(sends), sent - sends[0] if sends else 0.0)
                     self._burst = max(1.0, len(sends))
                 self._since = sent
+                self._empty = now
                 self._sends.clear()
             guess = self.gap() or FIRST_PAUSE
             guess = max(guess, (now - self._since) / 4) * (1 + random / 2)
@@ -98,7 +99,7 @@ class Pace:
             self._paused_until = max(self._paused_until, now + (wait or guess))
             self._pause = self._paused_until - self._since
             self._booked = 0
-            self._next_slot = self._since + POOR * self.gap() if self._rate else -math.inf
+            self._next_slot = self._empty + POOR * self.gap() if self._rate else -math.inf
             cost = 1 + max(0.0, self._rate * self._pause - self._burst)
             self._calm = min(self._known * cost**COSTPOW, CALM * cost**CPOW)
             self.epoch += 1
