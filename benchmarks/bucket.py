@@ -54,7 +54,9 @@ class ChangingBucket(TokenBucket):
         """Seconds from the first request on until this much can have been let through."""
         before = self.rate / self.factor if self.changed else self.rate
         rest = amount - self.capacity - before * self.changes_at
-        return self.changes_at + rest / (before * self.factor) if rest > 0 else max(0.0, self.changes_at + rest / before)
+        return (
+            self.changes_at + rest / (before * self.factor) if rest > 0 else max(0.0, self.changes_at + rest / before)
+        )
 
 
 @dataclass

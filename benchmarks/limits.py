@@ -1,7 +1,7 @@
 """How near a job comes to the shortest time that a rate limit allows, over many limits, in virtual time.
 
-``python -m benchmarks.limits`` measures every cell and writes ``results/limits.json``; ``--against FILE`` also lists the
-cells that are worse than in an earlier file.
+``python -m benchmarks.limits`` measures every cell and writes ``results/limits.json``; ``--against FILE`` also lists
+the cells that are worse than in an earlier file.
 """
 
 import argparse

@@ -184,7 +184,7 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
             call.found.update(zip(batch.texts, result.vectors, strict=True))
             call.received.extend(batch.texts)
             call.progressed = now
-            call.pace.succeeded(now, start)
+            call.pace.succeeded(start)
             call.meter.add(total_tokens=result.total_tokens, texts=len(batch.texts))
             return batch
         error, worth_retrying = result
@@ -195,14 +195,11 @@ def embed(call: Call[V], batch: Batch) -> Flow[Batch]:
         limited = isinstance(error, RateLimitError)
         if call.patience.counts_rate_limits or not limited:
             failures += 1
-        if error.retry_after:
-            wait = error.retry_after * (1 + UPWARD_JITTER * call.random())
-        else:
-            wait = None if limited else backoff(sent, call.random())
+        wait = error.retry_after and error.retry_after * (1 + UPWARD_JITTER * call.random())
         if limited and worth_retrying:
             call.pace.refused(now, start, wait, call.random())  # for every other call too, whatever becomes of this one
             wait = call.pace.paused_until(now) - now
-        assert wait is not None
+        wait = wait or backoff(sent, call.random())
         if not worth_retrying or failures > call.patience.max_retries or wait >= deadline.left():
             raise error
         if not limited:

@@ -1,32 +1,41 @@
 """How fast an encoder may send once its provider has refused: one pace for all its requests. Pure: time is an argument.
+
+A provider that never refuses is never slowed. A refusal (429) pauses every request, at least as long as the provider
+asked for. What is learned from it assumes a bucket: it holds at most `burst` requests, fills up at a steady rate, and
+is empty when it refuses.
+
+- What succeeded before the first refusal is the burst, and a little more that flowed in meanwhile.
+- Every success says that the bucket held one more request: slower buckets are ruled out. A refusal says that it did
+  not: faster buckets are ruled out. The rate is taken between the slowest bucket that allows every success since the
+  last refusal and the fastest that still refuses. Both are found by replaying what was sent, so that what overflows
+  in a long pause, or while requests go out slowly, is not counted as allowed.
+- A pause is long enough once a request succeeds after it. Where the provider names none, it is the time between two
+  requests at the learned rate, and longer with every try in vain.
+
+Until a rate is known, requests after a pause speed up steadily: quickly up to the burst, then more slowly. At a known
+rate, what flowed in during the pause is sent at once, up to the burst; the rest follows at that rate, which then grows
+slowly at first and ever faster while refusals stay away. It grows later the better the rate is known, and the more
+requests a refusal costs. The learned rate outlives the call and is the next call's start. Limits that count by fixed
+windows need no rule of their own: a pace at their average rate keeps to them.
 """
 
 import math
-import os
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from sparse_embed.locks import ForkSafeLock
 
-CALM: Final = 100
-FIRST_PAUSE: Final = 0.25
-COSTPOW = float(os.environ.get("COSTPOW", "0.8"))
-SS = float(os.environ.get("SS", "0.25"))
-KEEP = float(os.environ.get("KEEP", "0.5"))
-SLACK = float(os.environ.get("SLACK", "1.0"))
-MOST = float(os.environ.get("MOST", "8"))
-SAVE = float(os.environ.get("SAVE", "1"))
-END = float(os.environ.get("END", "1"))
-START = float(os.environ.get("START", "0.5"))
-NEG = float(os.environ.get("NEG", "0"))
-MEM = float(os.environ.get("MEM", "100"))
-SUS = float(os.environ.get("SUS", "0.15"))
-LESS = float(os.environ.get("LESS", "0.8"))
-MIX = float(os.environ.get("MIX", "0.5"))
-CPOW = float(os.environ.get("CPOW", "0.5"))
-LAT = float(os.environ.get("LAT", "0.25"))
-POOR = float(os.environ.get("POOR", "0.5"))
-ADD = float(os.environ.get("ADD", "0"))
+MOST_REMEMBERED: Final = 1024  # successes since the last refusal
+MEMORY: Final = 50  # successes after which what was learned counts half
+FIRST_PAUSE: Final = 0.25  # seconds, where the provider names none and no rate is known
+LONGER: Final = 0.25  # of all pauses since a success: the shortest next one after a try in vain
+DOUBLING: Final = 0.25  # seconds, or this share of a longer pause, in which the unknown rate doubles
+CALM: Final = 100  # successes between refusals that cost nothing else: 1 to 2 % are wasted on looking for more
+TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them says that the limit has fallen ...
+LOWERED: Final = 0.8  # ... at least to this
+LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is looked for
+PRECISION: Final = 1.01
 
 
 class Slot(NamedTuple):
@@ -41,26 +50,26 @@ class Pace:
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._paused_until = self._refused_at = self._next_slot = -math.inf
-        self._since = self._empty = -math.inf
-        self._sends: deque[float] = deque(maxlen=1024)
-        self._first = (0, 0.0)
-        self._booked = self.epoch = 0
-        self._burst = self._pause = self._latency = 1.0
+        self._sends: deque[float] = deque(maxlen=MOST_REMEMBERED)  # those that succeeded since the last refusal
+        self._emptied = self._heard = -math.inf  # the last refusal after a success: when it was sent, when it arrived
+        self._refused_at = self._paused_until = self._next_slot = -math.inf
+        self._pause = self._latency = self._burst = 1.0
+        self._unpaused = 0.0  # seconds of the first successes
         self._rate = self._successes = self._seconds = 0.0
-        self._known = 0
-        self._calm = 0.0
-        self._guessing = False
+        self._known = 0  # successes that the rate was learned from
+        self._calm = 0.0  # successes expected until the next refusal
+        self._booked = self._first = self.epoch = 0
+        self._testing = False  # whether one request tries if the pause was long enough
 
     def book(self, now: float) -> Slot:
         """The next start that is free, at `now` or later."""
         with self._lock:
             start = max(now, self._paused_until)
             if self.epoch:
-                if self._guessing and self._booked:
+                if self._testing and self._booked:
                     start = max(start, self._paused_until + 1.5 * self._latency)
                 gap = 1 / self._current_rate()
-                saved = (self._burst - 1) * SAVE * gap if self._rate else 0.0
+                saved = (self._burst - 1) * gap if self._rate else 0.0
                 start = max(start, self._next_slot)
                 self._next_slot = max(self._next_slot, start - saved) + gap
                 self._booked += 1
@@ -70,84 +79,90 @@ class Pace:
         """The end of the pause, `now` when there is none."""
         return max(now, self._paused_until)
 
-    def succeeded(self, now: float, sent: float) -> None:
-        """Count an answer."""
+    def succeeded(self, sent: float) -> None:
+        """Count an answer to a request that was sent at this time."""
         with self._lock:
             self._sends.append(sent)
 
-    def refused(self, now: float, sent: float, wait: float | None, random: float) -> None:
-        """Pause every request, and learn."""
+    def refused(self, now: float, sent: float, wait: float | None, random: float = 0.0) -> None:
+        """Pause every request, and learn.
+
+        Args:
+            now: When the refusal arrived.
+            sent: When the refused request started. One that started before the last refusal arrived says nothing new.
+            wait: Seconds that the provider asked for; None or 0 when it named none.
+            random: In [0, 1), to lengthen a pause that the provider did not name.
+        """
         with self._lock:
             if sent <= self._refused_at:
                 self._paused_until = max(self._paused_until, now + (wait or 0.0))
                 return
-            vain = bool(self.epoch) and not self._sends
-            if not vain:
-                sends = sorted(self._sends)
+            in_vain = self.epoch > 0 and not self._sends
+            if not in_vain:
                 if self.epoch:
-                    self._learn(sends, sent)
+                    self._learn(sorted(self._sends), sent)
                 else:
-                    self._first = (len(sends), sent - sends[0] if sends else 0.0)
-                    self._burst = max(1.0, len(sends))
-                self._since = sent
-                self._empty = now
+                    self._first = len(self._sends)
+                    self._unpaused = sent - min(self._sends, default=sent)
+                    self._burst = max(1.0, self._first)
                 self._sends.clear()
-            guess = self.gap() or FIRST_PAUSE
-            guess = max(guess, (now - self._since) / 4) * (1 + random / 2)
-            self._guessing = vain and not wait
+                self._emptied, self._heard = sent, now
+                self._pause = 0.0
+            guess = max(self._gap() or FIRST_PAUSE, LONGER * self._pause) * (1 + random / 2)
+            self._testing = in_vain and not wait
             self._refused_at, self._latency = now, now - sent
             self._paused_until = max(self._paused_until, now + (wait or guess))
-            self._pause = self._paused_until - self._since
+            self._pause += self._paused_until - sent
             self._booked = 0
-            self._next_slot = self._empty + POOR * self.gap() if self._rate else -math.inf
-            cost = 1 + max(0.0, self._rate * self._pause - self._burst)
-            self._calm = min(self._known * cost**COSTPOW, CALM * cost**CPOW)
+            # What flowed in before the refusal was heard of, went to the requests still in flight.
+            self._next_slot = self._heard + self._gap() / 2 if self._rate else -math.inf
+            cost = 1 + max(0.0, self._rate * self._pause - self._burst)  # of a refusal, in requests
+            self._calm = min(self._known * cost**0.8, CALM * cost**0.5)
             self.epoch += 1
 
-    def gap(self) -> float:
-        """Seconds between two requests at the learned rate, 0 when none is known."""
-        return 1 / self._rate if self._rate else 0.0
-
     def _learn(self, sends: list[float], refused: float) -> None:
-        average = len(sends) / (refused - self._since)
+        count = len(sends)
+        average = count / (refused - max(self._emptied, sends[0] - self._pause))  # idle time proves nothing
 
-        def slowest(start: float, enough) -> float:
-            low, high = average / 2, average * MOST
-            while high > 1.01 * low:
-                rate = math.sqrt(low * high)
-                left, last, least = start, self._since, 0.0
-                for at in sends:
-                    left = min(self._burst, left + rate * (at - last)) - 1
-                    last = at
-                    if left < least:
-                        least = left
-                left = min(self._burst, left + rate * (refused - last))
-                if enough(least, left):
-                    high = rate
-                else:
-                    low = rate
+        def slowest(allows: Callable[[float], bool]) -> float:
+            low, high = LOWEST * average, HIGHEST * average
+            while high > PRECISION * low:
+                middle = math.sqrt(low * high)
+                low, high = (low, middle) if allows(middle) else (middle, high)
             return low
 
-        least = slowest(1.0, lambda least, left: least >= -NEG)
-        most = slowest(0.0, lambda least, left: left >= END)
-        low = least ** (1 - MIX) * most ** MIX
-        count = len(sends)
-        if self._rate and count < SUS * self._calm:
-            low = min(low, LESS * self._rate)
-        keep = MEM / (MEM + count)
-        self._successes = self._successes * keep + count
-        self._seconds = self._seconds * keep + count / low
-        self._rate = (self._successes + ADD) / self._seconds
+        # A bucket that refuses holds less than one request: none at worst, nearly one at best.
+        enough = slowest(lambda rate: self._replay(1.0, rate, sends, refused)[0] >= 0)
+        too_much = slowest(lambda rate: self._replay(0.0, rate, sends, refused)[1] >= 1)
+        rate = math.sqrt(enough * too_much)
+        if self._rate and count < TOO_SOON * self._calm:
+            rate = min(rate, LOWERED * self._rate)
+        kept = MEMORY / (MEMORY + count)
+        self._successes = kept * self._successes + count
+        self._seconds = kept * self._seconds + count / rate
+        self._rate = self._successes / self._seconds
         self._known += count
-        self._burst = min(self._burst, max(1.0, self._first[0] - self._rate * self._first[1]))
+        self._burst = min(self._burst, max(1.0, self._first - self._rate * self._unpaused))
         if 4 < 2 * count < min(self._burst, self._rate * self._pause):
-            self._burst = float(count)
+            self._burst = float(count)  # the pause should have filled it: others use the limit too
+
+    def _replay(self, level: float, rate: float, sends: list[float], refused: float) -> tuple[float, float]:
+        """The least level of such a bucket after a success, and its level at the refusal."""
+        least, last = 0.0, self._emptied
+        for at in sends:
+            level = min(self._burst, level + rate * (at - last)) - 1
+            least, last = min(least, level), at
+        return least, min(self._burst, level + rate * (refused - last))
+
+    def _gap(self) -> float:
+        return 1 / self._rate if self._rate else 0.0
 
     def _current_rate(self) -> float:
-        if self._rate:
-            doubled = max(1.0, self._calm * (self._calm / 4) ** (1 / 3))
-            return self._rate * (1 + (self._booked / doubled) ** 3)
+        if self._rate:  # the growth adds up to one request too many after `_calm` of them
+            doubled = max(1.0, self._calm * math.cbrt(self._calm / 4))
+            return self._rate * (1.0 + (self._booked / doubled) ** 3)
         beyond = self._booked + 1 - self._burst
+        quick = min(DOUBLING, self._latency)
         if beyond < 0:
-            return (self._booked + 1) * math.log(2) / min(LAT, self._latency)
-        return self._burst / self._pause + beyond * math.log(2) / max(min(LAT, self._latency), self._pause * SS)
+            return (self._booked + 1) * math.log(2) / quick
+        return self._burst / self._pause + beyond * math.log(2) / max(quick, DOUBLING * self._pause)
