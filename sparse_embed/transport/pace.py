@@ -115,7 +115,7 @@ class Pace:
             self._pause += self._paused_until - sent
             self._booked = 0
             # What flowed in before the refusal was heard of, went to the requests still in flight.
-            self._next_slot = self._heard + self._gap() / 2 if self._rate else -math.inf
+            self._next_slot = self._heard + self._gap() if self._rate else -math.inf
             cost = 1 + max(0.0, self._rate * self._pause - self._burst)  # of a refusal, in requests
             self._calm = min(self._known * cost**0.8, CALM * cost**0.5)
             self.epoch += 1
