@@ -34,6 +34,7 @@ DOUBLING: Final = 0.25  # seconds, or this share of a longer pause, in which the
 CALM: Final = 100  # successes between refusals that cost nothing else: 1 to 2 % are wasted on looking for more
 TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them says that the limit has fallen ...
 LOWERED: Final = 0.8  # ... at least to this
+IDLE: Final = 10  # times the time that fills the bucket
 LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is looked for
 PRECISION: Final = 1.01
 
@@ -66,6 +67,10 @@ class Pace:
         with self._lock:
             start = max(now, self._paused_until)
             if self.epoch:
+                filled = max(self._pause, self._burst * self._gap())
+                if now - self._next_slot > IDLE * filled:  # nobody wanted to send: the bucket is full, whatever was
+                    self._sends.clear()
+                    self._emptied = now - filled
                 if self._testing and self._booked:
                     start = max(start, self._paused_until + 1.5 * self._latency)
                 gap = 1 / self._current_rate()
@@ -115,14 +120,14 @@ class Pace:
             self._pause += self._paused_until - sent
             self._booked = 0
             # What flowed in before the refusal was heard of, went to the requests still in flight.
-            self._next_slot = self._heard + self._gap() if self._rate else -math.inf
+            self._next_slot = self._heard + self._gap()
             cost = 1 + max(0.0, self._rate * self._pause - self._burst)  # of a refusal, in requests
             self._calm = min(self._known * cost**0.8, CALM * cost**0.5)
             self.epoch += 1
 
     def _learn(self, sends: list[float], refused: float) -> None:
         count = len(sends)
-        average = count / (refused - max(self._emptied, sends[0] - self._pause))  # idle time proves nothing
+        average = count / (refused - self._emptied)
 
         def slowest(allows: Callable[[float], bool]) -> float:
             low, high = LOWEST * average, HIGHEST * average
