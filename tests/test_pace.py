@@ -102,3 +102,13 @@ def test_what_one_call_learned_helps_the_next(header: str, idle: float) -> None:
     second = simulate(TokenBucket(20.0, 5.0), HEADERS[header], requests=105, pace=pace, start=first.seconds + idle)
     assert second.refused < first.refused / 2
     assert second.seconds <= 1.02 * first.seconds
+
+
+def test_quiet_hours_before_the_first_refusal_do_not_mislead() -> None:
+    pace, quiet = Pace(), Pace()
+    for minute in range(500):
+        quiet.succeeded(60.0 * minute)
+    fresh = simulate(TokenBucket(20.0, 20.0), HEADERS["absent"], requests=500, pace=pace)
+    later = simulate(TokenBucket(20.0, 20.0), HEADERS["absent"], requests=500, pace=quiet, start=60.0 * 500)
+    assert later.seconds <= 1.05 * fresh.seconds
+    assert later.waste <= fresh.waste + 0.05

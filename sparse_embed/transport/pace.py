@@ -37,6 +37,7 @@ LOWERED: Final = 0.8  # ... at least to this
 IDLE: Final = 10  # times the time that fills the bucket
 LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is looked for
 PRECISION: Final = 1.01
+INSTANT: Final = 0.001  # seconds: nothing is reckoned to take less
 
 
 class Slot(NamedTuple):
@@ -55,11 +56,11 @@ class Pace:
         self._emptied = self._heard = -math.inf  # the last refusal after a success: when it was sent, when it arrived
         self._refused_at = self._paused_until = self._next_slot = -math.inf
         self._pause = self._latency = self._burst = 1.0
-        self._unpaused = 0.0  # seconds of the first successes
+        self._first: list[float] = []  # how long before the first refusal each success was sent
         self._rate = self._successes = self._seconds = 0.0
         self._known = 0  # successes that the rate was learned from
         self._calm = 0.0  # successes expected until the next refusal
-        self._booked = self._first = self.epoch = 0
+        self._booked = self.epoch = 0
         self._testing = False  # whether one request tries if the pause was long enough
 
     def book(self, now: float) -> Slot:
@@ -107,17 +108,16 @@ class Pace:
                 if self.epoch:
                     self._learn(sorted(self._sends), sent)
                 else:
-                    self._first = len(self._sends)
-                    self._unpaused = sent - min(self._sends, default=sent)
-                    self._burst = max(1.0, self._first)
+                    self._first = [sent - at for at in self._sends]
+                    self._burst = max(1.0, len(self._first))
                 self._sends.clear()
                 self._emptied, self._heard = sent, now
                 self._pause = 0.0
             guess = max(self._gap() or FIRST_PAUSE, LONGER * self._pause) * (1 + random / 2)
             self._testing = in_vain and not wait
-            self._refused_at, self._latency = now, now - sent
+            self._refused_at, self._latency = now, max(now - sent, INSTANT)
             self._paused_until = max(self._paused_until, now + (wait or guess))
-            self._pause += self._paused_until - sent
+            self._pause += max(self._paused_until - sent, INSTANT)
             self._booked = 0
             # What flowed in before the refusal was heard of, went to the requests still in flight.
             self._next_slot = self._heard + self._gap()
@@ -127,7 +127,7 @@ class Pace:
 
     def _learn(self, sends: list[float], refused: float) -> None:
         count = len(sends)
-        average = count / (refused - self._emptied)
+        average = count / max(refused - self._emptied, INSTANT)
 
         def slowest(allows: Callable[[float], bool]) -> float:
             low, high = LOWEST * average, HIGHEST * average
@@ -147,7 +147,8 @@ class Pace:
         self._seconds = kept * self._seconds + count / rate
         self._rate = self._successes / self._seconds
         self._known += count
-        self._burst = min(self._burst, max(1.0, self._first - self._rate * self._unpaused))
+        before = (number - self._rate * ago for number, ago in enumerate(sorted(self._first), 1))
+        self._burst = min(self._burst, max((1.0, *before)))
         if 4 < 2 * count < min(self._burst, self._rate * self._pause):
             self._burst = float(count)  # the pause should have filled it: others use the limit too
 
