@@ -1,7 +1,7 @@
 """How near a job comes to the shortest time that a rate limit allows, over many limits, in virtual time.
 
 ``python -m benchmarks.limits`` measures every cell and writes ``results/limits.json``; ``--against FILE`` also lists
-the cells that are worse than in an earlier file.
+the cells that are worse than in an earlier file. ``--sockets`` measures some cells in real time over real sockets.
 """
 
 import argparse
@@ -10,10 +10,12 @@ import random
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.bucket import ChangingBucket, FixedWindow, Limit, TokenBucket
+from benchmarks.harness import job, stub
 from benchmarks.virtual import HEADERS, one, simulate, tokens
 
 RESULTS = Path(__file__).parent / "results" / "limits.json"
@@ -140,6 +142,28 @@ def measure(groups: list[str], seeds: list[int]) -> Iterator[tuple[Cell, Figure]
                     )
 
 
+SOCKETS = [(rate, burst, header) for rate, burst in ((20, 5), (10, 1)) for header in ("honest", "whole", "absent")]
+
+
+def sockets(rounds: int = 5) -> Iterator[list[Any]]:
+    """Limit, header, length, client, and time/ideal of each round, against the stub with 50 ms of latency."""
+
+    def one(cell: tuple[int, int, str, int, str]) -> list[Any]:
+        rate, burst, header, length, client = cell
+        ratios = []
+        for _ in range(rounds):
+            with stub(latency=0.05, nonzeros=20, rate=rate, capacity=burst, retry_after=header) as provider:
+                seconds = job("limited", address=provider.address, count=length, name=client)["seconds"]
+            ratios.append(round(seconds / ((length - burst) / rate + 0.05), 3))
+        return [f"{rate}/s burst {burst}", header, length, client, sorted(ratios)]
+
+    clients = ("sparse-embed", "sparse-embed async")
+    with ThreadPoolExecutor(4) as pool:
+        yield from pool.map(
+            one, [(*cell, length, client) for cell in SOCKETS for length in (60, 105) for client in clients]
+        )
+
+
 def summary(cells: dict[Cell, Figure]) -> Iterator[str]:
     """A line for each group and length: geometric mean and worst of time/ideal, and of the waste."""
     rows: dict[tuple[str, int], list[Cell]] = defaultdict(list)
@@ -171,7 +195,15 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=list(range(9)))
     parser.add_argument("--write", type=Path, default=RESULTS)
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--sockets", action="store_true")
     given = parser.parse_args()
+    if given.sockets:
+        found = []
+        for row in sockets():
+            found.append(row)
+            print(*row)
+        given.write.with_stem(f"{given.write.stem}-sockets").write_text(json.dumps(found, indent=1) + "\n")
+        return
     cells = dict(measure(given.groups, given.seeds))
     rows = ",\n".join(json.dumps([*cell, *figure]) for cell, figure in cells.items())
     given.write.write_text(f'{{"seeds": {given.seeds}, "cells": [\n{rows}\n]}}\n')
