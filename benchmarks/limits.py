@@ -1,7 +1,7 @@
 """How near a job comes to the shortest time that a rate limit allows, over many limits, in virtual time.
 
-``python -m benchmarks.limits`` measures every cell and writes ``results/limits.json``; ``--against FILE`` also lists
-the cells that are worse than in an earlier file. ``--sockets`` measures some cells in real time over real sockets.
+``python -m benchmarks.limits`` measures every cell and writes ``results/limits.json``; ``--groups`` measures some and
+keeps the others; ``--against FILE`` also lists the cells that are worse than in an earlier file. ``--sockets`` measures some cells in real time over real sockets.
 """
 
 import argparse
@@ -205,8 +205,11 @@ def main() -> None:
         given.write.with_stem(f"{given.write.stem}-sockets").write_text(json.dumps(found, indent=1) + "\n")
         return
     cells = dict(measure(given.groups, given.seeds))
-    rows = ",\n".join(json.dumps([*cell, *figure]) for cell, figure in cells.items())
-    given.write.write_text(f'{{"seeds": {given.seeds}, "cells": [\n{rows}\n]}}\n')
+    kept = json.loads(given.write.read_text()) if given.write.exists() else {"seeds": {}, "cells": []}
+    seeds = {**kept["seeds"], **dict.fromkeys(given.groups, given.seeds)}
+    rows = [row for row in kept["cells"] if row[0] not in given.groups] + [[*cell, *cells[cell]] for cell in cells]
+    lines = ",\n".join(map(json.dumps, rows))
+    given.write.write_text(f'{{"seeds": {json.dumps(seeds)}, "cells": [\n{lines}\n]}}\n')
     print("\n".join(summary(cells)))
     if given.against:
         before = load(given.against)
