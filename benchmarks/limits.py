@@ -1,7 +1,8 @@
 """How near a job comes to the shortest time that a rate limit allows, over many limits, in virtual time.
 
 ``python -m benchmarks.limits`` measures every cell and writes ``results/limits.json``; ``--groups`` measures some and
-keeps the others; ``--against FILE`` also lists the cells that are worse than in an earlier file. ``--sockets`` measures some cells in real time over real sockets.
+keeps the others; ``--against FILE`` also lists the cells that are worse than in an earlier file. ``--sockets`` measures
+some cells in real time over real sockets: on a machine with nothing else to do.
 """
 
 import argparse
