@@ -23,7 +23,6 @@ def requires(package: str, extra: str | None = None) -> Iterator[None]:
             raise
     else:
         return
-    wanted = (
-        package if extra is None else f"'sparse-embed[{extra}]'"
-    )  # pip adds an extra to a package it finds installed
+    # pip adds an extra to a package that it finds installed, so the command is right before publication too.
+    wanted = package if extra is None else f"'sparse-embed[{extra}]'"
     raise ImportError(f"{package} is not installed: pip install {wanted}")

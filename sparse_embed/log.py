@@ -38,13 +38,12 @@ def log_event(event: Event) -> None:
             until = (datetime.now().astimezone() + timedelta(seconds=seconds)).isoformat(timespec="seconds")
             _log(logging.WARNING, call, event, "%s: rate limit, no request for %.1f s, until %s", seconds, until)
         case CallEnded(call, usage, seconds, error):
-            outcome = "done" if error is None else f"{error}"
             _log(
                 logging.INFO,
                 call,
                 event,
                 "%s: %s in %.2f s, texts %d (cached %d), tokens %d, requests %d (retries %d)",
-                outcome,
+                error or "done",
                 seconds,
                 usage.texts + usage.cache_hits,
                 usage.cache_hits,

@@ -33,12 +33,6 @@ class Retriever(BaseRetriever):
         Raises:
             ConfigurationError: A setting that cannot work.
         """
-        encoder = fields.get("sparse_encoder")
-        if encoder is not None and (isinstance(encoder, Embeddings) or not isinstance(encoder, SparseEmbedder)):
-            raise ConfigurationError(
-                f"sparse_encoder must be a sparse class of langchain_sparse_embed or a SparseEncoder, not "
-                f"{type(encoder).__name__}"
-            )
         init_model(super().__init__, type(self), fields)
 
     @classmethod
@@ -58,6 +52,20 @@ class EncoderRetriever(Retriever):
         description="Write into each document's metadata, under this name, what each matched term adds to the inner "
         "product of the sparse vectors: a dict by token (see ``return_tokens``) or index, the greatest first.",
     )
+
+    def __init__(self, **fields: Any) -> None:  # noqa: ANN401  # as in `Retriever`
+        """Check the settings; a dense class has the methods of a sparse one, and is refused by its type.
+
+        Raises:
+            ConfigurationError: A setting that cannot work.
+        """
+        encoder = fields.get("sparse_encoder")
+        if encoder is not None and (isinstance(encoder, Embeddings) or not isinstance(encoder, SparseEmbedder)):
+            raise ConfigurationError(
+                f"sparse_encoder must be a sparse class of langchain_sparse_embed or a SparseEncoder, not "
+                f"{type(encoder).__name__}"
+            )
+        super().__init__(**fields)
 
     def _make_document(
         self, key: str, text: str, metadata: Mapping[str, Any], score: float, terms: Mapping[str | int, float]
