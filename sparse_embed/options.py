@@ -66,13 +66,13 @@ def document_fields(model: type[Any]) -> None:
         model.__doc__ = "\n".join([cleandoc(model.__doc__), "", "Args:", *lines])
 
 
-def check_count(name: str, value: object) -> int:
-    """The value, if it is a whole number of at least 1.
+def check_count(name: str, value: object, *, at_least: int = 1) -> int:
+    """The value, if it is a whole number that is large enough.
 
     Raises:
         ConfigurationError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         shown = repr(value) if isinstance(value, int | float) else type(value).__name__
-        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {shown}")
+        raise ConfigurationError(f"{name} must be a whole number of at least {at_least}, not {shown}")
     return value

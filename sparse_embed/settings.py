@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.options import check_count
 
 Role = Literal["document", "query"]
 Kind = Literal["sparse", "dense"]
@@ -105,9 +106,10 @@ class Settings:
     allow_insecure_http: bool = False
 
     def __post_init__(self) -> None:
-        _whole("batch_size", self.batch_size, at_least=1)
-        _whole("max_concurrency", self.max_concurrency, at_least=1)
-        _whole("max_retries", self.max_retries, at_least=0)
+        for name, value, least in (("batch_size", self.batch_size, 1), ("max_retries", self.max_retries, 0)):
+            if value is not None:
+                check_count(name, value, at_least=least)
+        check_count("max_concurrency", self.max_concurrency)
         _seconds("deadline", self.deadline)
         _seconds("timeout", self.timeout)
         check_kind("base_url", self.base_url, str, NoneType)
@@ -160,10 +162,9 @@ class Settings:
 
     def _locate(self, endpoint: Endpoint) -> "tuple[str | None, _Url]":
         """The checked address, and the setting that it came from."""
-        source = "base_url" if self.base_url else endpoint.url_variable
-        text = self.base_url_for(endpoint)
-        url = _check_url(text, self.allow_insecure_http, source)
-        return None if text is endpoint.base_url else source, url
+        in_environment = endpoint.url_variable if os.environ.get(endpoint.url_variable) else None
+        source = "base_url" if self.base_url else in_environment
+        return source, _check_url(self.base_url_for(endpoint), self.allow_insecure_http, source or "base_url")
 
 
 class _Url(NamedTuple):
@@ -247,11 +248,6 @@ def check_kind(name: str, value: object, *kinds: type) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds if kind is not NoneType)
         raise ConfigurationError(f"{name} must be of type {wanted}, not {type(value).__name__}")
-
-
-def _whole(name: str, value: int | None, *, at_least: int) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < at_least):
-        raise ConfigurationError(f"{name} must be a whole number of at least {at_least}, not {_shown(value)}")
 
 
 def _seconds(name: str, value: float | None) -> None:
