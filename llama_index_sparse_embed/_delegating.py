@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, SkipV
 from pydantic.json_schema import SkipJsonSchema
 
 from llama_index_sparse_embed._windows import advance
-from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
+from sparse_embed import ConfigurationError, DenseEncoder, Quota, SparseEncoder, Usage
 from sparse_embed.cache import ByteStore
 from sparse_embed.encoder import ProviderOptions
 from sparse_embed.events import Listener
@@ -92,6 +92,12 @@ class Delegating(BaseModel):
     )
     default_headers: dict[str, str] | None = Field(
         default=None, exclude=True, repr=False, description="Sent with every request."
+    )
+    quota: SkipJsonSchema[Quota | None] = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="What the provider allows per minute, if that is known; objects may share one.",
     )
     on_event: SkipJsonSchema[SkipValidation[Listener | None]] = Field(
         default=None,
