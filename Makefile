@@ -109,6 +109,11 @@ langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its p
 	$(BIN)/uv pip install --quiet --python .venv-langgraph/bin/python -e '.[langchain,server]' 'langgraph-cli[inmem]>=0.4' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_LANGGRAPH=1 .venv-langgraph/bin/python -m pytest tests/langgraph
 
+ray: $(BIN)/uv ## Ray Data, and LlamaIndex's pipeline on Ray (its own environment)
+	$(PYTHON) -m venv .venv-ray
+	$(BIN)/uv pip install --quiet --python .venv-ray/bin/python -e '.[llama-index-ray,ray,server]' llama-index-vector-stores-qdrant pytest pytest-asyncio hypothesis
+	SPARSE_EMBED_RAY=1 .venv-ray/bin/python -m pytest tests/ray
+
 browser: $(BIN)/uv ## The playground in a real Chromium (its own environment; root gets the browser from apt-get)
 	@command -v chromium > /dev/null && command -v chromedriver > /dev/null || { \
 	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
