@@ -10,7 +10,7 @@ CORE := completeness concurrency decoders faults first_mistakes hashing lifecycl
 FAST := completeness config_files events explain faults first_mistakes proxies retry secrets server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease pinecone10 milvus langgraph browser reliability clean
+.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease pinecone10 milvus langgraph ray browser reliability clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
