@@ -10,7 +10,7 @@ CORE := completeness concurrency decoders faults first_mistakes hashing lifecycl
 FAST := completeness config_files events explain faults first_mistakes proxies retry secrets server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease pinecone10 milvus langgraph ray browser reliability clean
+.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease pinecone10 milvus langgraph ray engines browser reliability clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -113,6 +113,14 @@ ray: $(BIN)/uv ## Ray Data, and LlamaIndex's pipeline on Ray (its own environmen
 	$(PYTHON) -m venv .venv-ray
 	$(BIN)/uv pip install --quiet --python .venv-ray/bin/python -e '.[llama-index-ray,ray,server]' llama-index-vector-stores-qdrant pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_RAY=1 .venv-ray/bin/python -m pytest tests/ray
+
+engines: $(BIN)/uv ## The snippets of docs/distributed.md for Spark and Daft (their own environment; root gets Java from apt-get)
+	@command -v java > /dev/null || { \
+	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends default-jre-headless; \
+	} || { echo "make engines needs Java: sudo apt-get install default-jre-headless" >&2; exit 1; }
+	$(PYTHON) -m venv .venv-engines
+	$(BIN)/uv pip install --quiet --python .venv-engines/bin/python -e '.[bulk,server]' pyspark daft pytest pytest-asyncio hypothesis
+	SPARSE_EMBED_ENGINES=1 .venv-engines/bin/python -m pytest tests/engines
 
 browser: $(BIN)/uv ## The playground in a real Chromium (its own environment; root gets the browser from apt-get)
 	@command -v chromium > /dev/null && command -v chromedriver > /dev/null || { \

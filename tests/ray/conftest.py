@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from sparse_embed.server import local_provider
+
 collect_ignore_glob = [] if "SPARSE_EMBED_RAY" in os.environ else ["test_*.py"]
 ENVIRONMENT_KEY = "key-of-the-environment"
 
@@ -20,12 +22,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cluster() -> Iterator[None]:
-    """A Ray of this machine alone; its workers inherit the environment in which it starts."""
-    settings = {"PINECONE_API_KEY": ENVIRONMENT_KEY, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
+def provider() -> Iterator[str]:
+    """A Ray of this machine alone; its workers inherit the environment in which it starts, with this provider in it."""
+    with pytest.MonkeyPatch.context() as monkeypatch, local_provider(stand_in=True) as url:
+        monkeypatch.setenv("PINECONE_API_KEY", ENVIRONMENT_KEY)
+        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", url)
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
         import ray
         from ray.data import DataContext
 
@@ -37,5 +40,5 @@ def cluster() -> Iterator[None]:
             _node_ip_address="127.0.0.1",
         )
         DataContext.get_current().enable_progress_bars = False
-        yield
+        yield url
         ray.shutdown()

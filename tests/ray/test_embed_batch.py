@@ -1,6 +1,9 @@
 """`EmbedBatch` adds vectors to a dataset of Ray Data."""
 
+import os
 import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +13,7 @@ from ray.data import DataContext
 
 from sparse_embed import AuthenticationError, ConfigurationError
 from sparse_embed.convert import from_arrow
+from sparse_embed.events import CallEnded, Event
 from sparse_embed.ray import EmbedBatch, map_options
 from tests.faultserver import Action, FaultServer, Gate, dense_of, sparse_of, status
 
@@ -70,6 +74,35 @@ def test_one_actor_keeps_all_its_requests_in_flight() -> None:
         server.script = lambda seen: (gate.open() if server.in_flight == 8 else None, Action(gate=gate))[1]
         embed(dataset(numbered(800)), where)
         assert server.max_in_flight == 8
+
+
+class KillOnce:
+    """Kills the process in which a call of an encoder ends, the first time."""
+
+    def __init__(self, marker: Path, after: int) -> None:
+        self.marker, self.calls_left = marker, after
+
+    def __call__(self, event: Event) -> None:
+        self.calls_left -= isinstance(event, CallEnded)
+        if self.calls_left == 0 and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_killed_actor_loses_and_doubles_nothing(tmp_path: Path, cached: bool) -> None:
+    with FaultServer() as server:
+        where = {"provider": "pinecone", "base_url": server.url, "batch_size": 10, "max_concurrency": 2}
+        where |= {"on_event": KillOnce(tmp_path / "killed", after=5)}
+        if cached:
+            where |= {"cache": tmp_path / "vectors.sqlite"}
+        table = embed(dataset(numbered(400), blocks=20), where)
+        sent = sum(len(texts) for texts in server.texts)
+    assert (tmp_path / "killed").exists()
+    assert table["id"].to_pylist() == list(range(400))
+    assert from_arrow(table["sparse"]) == [sparse_of(f"text {at}") for at in range(400)]
+    if cached:
+        assert sent <= 400 + 2 * 10  # what was in flight when the actor died
 
 
 class TestKeys:
