@@ -119,7 +119,7 @@ engines: $(BIN)/uv ## The snippets of docs/distributed.md for Spark and Daft (th
 	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends default-jre-headless; \
 	} || { echo "make engines needs Java: sudo apt-get install default-jre-headless" >&2; exit 1; }
 	$(PYTHON) -m venv .venv-engines
-	$(BIN)/uv pip install --quiet --python .venv-engines/bin/python -e '.[bulk,server]' pyspark daft pytest pytest-asyncio hypothesis
+	$(BIN)/uv pip install --quiet --python .venv-engines/bin/python -e '.[bulk,server]' 'pyspark[sql]' daft pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_ENGINES=1 .venv-engines/bin/python -m pytest tests/engines
 
 browser: $(BIN)/uv ## The playground in a real Chromium (its own environment; root gets the browser from apt-get)

@@ -1,39 +1,29 @@
-"""Embeds a dataset of Ray Data, with one rate limit for all actors.
+"""Embeds a dataset of Ray Data: `EmbedBatch` adds columns of vectors, and `map_options` makes it fast.
 
-`EmbedBatch` adds columns of vectors, and `map_options` gives ``Dataset.map_batches`` the options with which it is
-fast. `RayRateLimiter` lets all actors of a cluster share one limit. Leaves scheduling and retries of whole batches to
-Ray.
+Leaves scheduling, and what happens to the blocks of an actor that dies, to Ray.
 """
 
 import asyncio
-import math
 import warnings
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from sparse_embed.arrow import to_arrow
 from sparse_embed.encoder import DenseEncoder, SparseEncoder
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.extras import requires
-from sparse_embed.locks import ForkSafeLock
 from sparse_embed.options import check_count
 from sparse_embed.providers import read_config
-from sparse_embed.settings import Secret, check_kind
+from sparse_embed.settings import Secret
 
-with requires("ray", "ray"):
-    import ray
 with requires("pyarrow", "ray"):
     import pyarrow as pa
     import ray.data
-    from ray.exceptions import RayActorError
 
 T = TypeVar("T")
 Config = str | Mapping[str, Any]
 CALLS_PER_ACTOR: Final = 4  # so that an actor reads and writes blocks while others wait for the provider
 CPUS_PER_ACTOR: Final = 0.25  # it mostly waits
-MOST_DEATHS: Final = 20  # of actors that one limiter outlives: a cluster in which they cannot start is no endless loop
-NAMESPACE: Final = "sparse-embed"  # of all limiters in a cluster, so that jobs share them too
 
 
 class EmbedBatch:
@@ -171,105 +161,3 @@ def _spread(texts: list[str | None], vectors: Iterable[T]) -> list[T | None]:
     """One per text, None for those that are not present."""
     rest = iter(vectors)
     return [next(rest) if text and not text.isspace() else None for text in texts]
-
-
-class _Turns:
-    """The actor behind `RayRateLimiter`: gives out turns, one after another."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    async def take(self, gap: float, blocking: bool) -> bool:
-        """Wait for a turn; `gap` seconds later comes the next one. Not blocking: take it only if it is now."""
-        now = asyncio.get_running_loop().time()
-        start = max(self._next, now)
-        if not blocking and start > now:
-            return False
-        self._next = start + gap
-        await asyncio.sleep(start - now)
-        return True
-
-
-class RayRateLimiter:
-    """Starts at most so many requests per second, over all encoders in a Ray cluster that use its name.
-
-    An actor of that name gives out the turns. It is created by the first process that hands the limiter to others, or
-    uses it, and ends with it; then another process creates the next one.
-
-    Example:
-        >>> limiter = RayRateLimiter(20, name="chroma")
-        >>> documents.map_batches(
-        ...     EmbedBatch, **map_options({"provider": "chroma", "rate_limiter": limiter}, actors=8)
-        ... )  # doctest: +SKIP
-    """
-
-    def __init__(self, requests_per_second: float, *, name: str = "requests") -> None:
-        """Nothing is started.
-
-        Args:
-            requests_per_second: What the provider allows, in all.
-            name: Limiters of one name share one limit: use one name for each account.
-
-        Raises:
-            ConfigurationError: The number is not positive, or the name is empty.
-        """
-        check_kind("requests_per_second", requests_per_second, int, float)
-        if not 0 < requests_per_second < math.inf:
-            raise ConfigurationError(f"requests_per_second must be positive, not {requests_per_second}")
-        check_kind("name", name, str)
-        if not name:
-            raise ConfigurationError("name must not be empty")
-        self._requests_per_second, self._name = requests_per_second, name
-        self._gap = 1 / requests_per_second
-        self._lock = ForkSafeLock()
-        self._actor: Any = None
-        self._deaths = 0
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._requests_per_second}, name={self._name!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if ray.is_initialized():
-            self._find()  # so that the actor lives as long as the process that hands the limiter out
-        return partial(type(self), name=self._name), (self._requests_per_second,)
-
-    def acquire(self, *, blocking: bool = True) -> bool:
-        """Wait for a turn. Not blocking: take one only if there is one now, and return whether there was.
-
-        Raises:
-            ConfigurationError: This process is not connected to Ray.
-        """
-        while True:
-            actor = self._find()
-            try:
-                return bool(ray.get(actor.take.remote(self._gap, blocking)))
-            except RayActorError as error:
-                self._forget(actor, error)
-
-    async def aacquire(self, *, blocking: bool = True) -> bool:
-        """Like `acquire`, on the running event loop."""
-        while True:
-            actor = self._find()
-            try:
-                return bool(await actor.take.remote(self._gap, blocking))
-            except RayActorError as error:
-                self._forget(actor, error)
-
-    def _find(self) -> Any:  # noqa: ANN401  # Ray's handle of a `_Turns`
-        """The actor: the one that is known here, else the one of this name, else a new one."""
-        if not ray.is_initialized():  # where Ray would start a cluster of its own
-            raise ConfigurationError("RayRateLimiter needs a running Ray: call ray.init() first")
-        with self._lock:
-            if self._actor is None:
-                actors = ray.remote(num_cpus=0)(_Turns)
-                self._actor = actors.options(name=self._name, namespace=NAMESPACE, get_if_exists=True).remote()
-            return self._actor
-
-    def _forget(self, actor: Any, error: Exception) -> None:  # noqa: ANN401  # as above
-        """An actor ends with the process that created it: the next turn comes from a new one, unless that fails too."""
-        with self._lock:
-            if self._actor is actor:
-                self._actor = None
-                self._deaths += 1
-        if self._deaths > MOST_DEATHS:
-            raise error
