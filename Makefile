@@ -5,9 +5,9 @@ UV_PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python
 CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
 # Tests of the core that need no framework and no store.
-CORE := completeness concurrency decoders faults first_mistakes hashing lifecycle pace parity proxies retry server settings streaming wrong_answers
+CORE := batching completeness concurrency decoders faults first_mistakes hashing lifecycle pace parity proxies retry served server settings streaming wrong_answers
 # Tests for every save: the fast ones of the core, and one file for each framework.
-FAST := completeness config_files events explain faults first_mistakes proxies retry secrets server settings streaming vectors wrong_answers
+FAST := batching completeness config_files events explanation faults first_mistakes proxies retry secrets served server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
 .PHONY: help setup format lint types quick test cov demo bench docs wheel lowest pinecone10 milvus langgraph models demo-models browser reliability clean

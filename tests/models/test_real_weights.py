@@ -162,10 +162,14 @@ def test_chromas_instructions_are_refused_by_a_model_without_prompts(official, m
 COMMAND = str(Path(sys.executable).parent / "sparse-embed")
 
 
-def test_serve_announces_its_port_when_the_models_are_loaded_and_logs_json(weights):
+def test_serve_announces_its_port_when_the_models_are_loaded_and_logs_json(weights, tmp_path):
     options = ["--model", f"{SPLADE}={weights / 'splade'}", "--threads", "1", "--log-level", "info"]
     command = [COMMAND, "serve", "--port", "0", "--log-format", "json", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    log = tmp_path / "log"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
         try:
             first = process.stdout.readline()
             url = re.search(r"http://127\.0\.0\.1:\d+", first).group()
@@ -173,10 +177,11 @@ def test_serve_announces_its_port_when_the_models_are_loaded_and_logs_json(weigh
             encoder = sparse_embed.SparseEncoder("chroma", model=SPLADE, base_url=url, api_key="any")
             assert encoder.embed_query(QUESTION).nnz > 5
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out = process.stdout.read()
+            assert process.wait(30) == 0
         finally:
             process.kill()
-    assert process.returncode == 0
+    err = log.read_text()
     assert f"{SPLADE} (sparse)" in out
     assert "Traceback" not in err
     assert re.search(r'"path": "/embed_sparse", "status": 200, .*"texts": 1, "tokens": 7', err)
