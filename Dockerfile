@@ -17,7 +17,7 @@ ARG EXTRAS=cli,models
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN case ",$EXTRAS," in *,models,*) pip install --no-cache-dir --index-url "$TORCH_INDEX" torch ;; esac
 # A new volume takes the owner of the folder that it is mounted on.
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin sparse-embed \
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin sparse-embed \
     && install --directory --owner sparse-embed /weights
 RUN --mount=type=bind,from=build,source=/wheel,target=/wheel \
     pip install --no-cache-dir "$(echo /wheel/*.whl)[$EXTRAS]"
