@@ -14,6 +14,7 @@ from sparse_embed import __version__
 try:
     import typer
 
+    from sparse_embed import commands
     from sparse_embed.server import create_app, own_bm25
     from sparse_embed.server.run import is_loopback, listen, url_of
     from sparse_embed.server.run import serve as run_server
@@ -39,6 +40,9 @@ class LogLevel(StrEnum):
     warning = "warning"
     info = "info"
     debug = "debug"
+
+
+app.add_typer(commands.app)
 
 
 def _print_version(wanted: bool) -> None:
