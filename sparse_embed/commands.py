@@ -56,7 +56,7 @@ class OnBadRow(StrEnum):
 
 
 @app.command()
-def embed(
+def embed(  # noqa: PLR0917  # an option of the command is a parameter
     source: Annotated[
         str,
         typer.Argument(help="JSONL, CSV, TSV or Parquet file, a folder or glob of them, or - for JSONL on stdin."),

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from sparse_embed.bulk.identity import refuse_other_settings, refuse_other_source
 from sparse_embed.bulk.layouts import Embedded, Layout
 from sparse_embed.bulk.pipeline import Item
 from sparse_embed.bulk.report import Report
@@ -105,16 +106,7 @@ class FileTarget:
             if self.path.exists():
                 raise ConfigurationError(f"{self.path} exists and was not written by this command: name another target")
             return
-        before, now = _flatten(begun["settings"]), _flatten(settings)
-        differing = [
-            f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
-            for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name)
-        ]
-        if differing:
-            raise ConfigurationError(
-                f"{self.path} was begun with other settings: {'; '.join(differing)}. {self._again}"
-            )
+        refuse_other_settings(self.path, begun["settings"], settings, self._again)
 
     def begin(self, scan: Scan) -> Report:
         """Begin, or go on; returns what earlier runs have done.
@@ -124,12 +116,8 @@ class FileTarget:
         """
         begun = self._read_manifest()
         self._source, self._types = {"rows": scan.rows, "fingerprint": scan.fingerprint}, scan.types
-        if begun is not None and begun["source"] != self._source:
-            before = begun["source"]
-            raise ConfigurationError(
-                f"{self.path} was begun with another input: it had {before['rows']:,} rows and the fingerprint "
-                f"{before['fingerprint']}, and now has {scan.rows:,} rows and {scan.fingerprint}. {self._again}"
-            )
+        if begun is not None:
+            refuse_other_source(self.path, begun["source"], self._source, self._again)
         if begun is not None and begun["report"] is not None:
             self._remove_parts()
             report = Report(**begun["report"])
@@ -306,13 +294,6 @@ def _runs(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 def _number(item: Item) -> int:
     return item.number if isinstance(item, BadRow) else item.row.number
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 @contextmanager

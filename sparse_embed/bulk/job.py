@@ -233,7 +233,10 @@ def _open_target(target: str, layout: Layout, kinds: Sequence[Kind], keep: Seque
 def _describe(encoder: SparseEncoder | DenseEncoder) -> dict[str, Any]:
     """Everything that decides the vector of a document, apart from its text."""
     provider = encoder._provider
-    described = {"provider": provider.name, "address": encoder._settings.base_url_for(provider.endpoint)}
+    described: dict[str, Any] = {
+        "provider": provider.name,
+        "address": encoder._settings.base_url_for(provider.endpoint),
+    }
     for field in fields(provider):
         value = getattr(provider, field.name)
         if value is not None and field.name not in NOT_OF_DOCUMENTS:
