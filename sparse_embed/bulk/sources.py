@@ -188,7 +188,7 @@ def find_files(source: str, *, without: Sequence[Path] = ()) -> list[Path]:
 
 def _common_type(name: str, known: pa.DataType, values: list[Any], last: int) -> pa.DataType:
     try:
-        both = [pa.schema([(name, kind)]) for kind in (known, pa.infer_type(values))]
+        both = [pa.schema([(name, kind)]) for kind in (known, pa.array(values).type)]
         return pa.unify_schemas(both, promote_options="permissive").field(name).type
     except (pa.ArrowException, OverflowError) as error:
         raise ConfigurationError(
