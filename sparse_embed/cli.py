@@ -15,6 +15,7 @@ from sparse_embed import __version__
 try:
     import typer
 
+    from sparse_embed import commands
     from sparse_embed.server import create_app, own_bm25
     from sparse_embed.server.engines.bm25 import Bm25
     from sparse_embed.server.engines.weights import ModelError
@@ -44,6 +45,9 @@ class LogLevel(StrEnum):
     warning = "warning"
     info = "info"
     debug = "debug"
+
+
+app.add_typer(commands.app)
 
 
 class LogFormat(StrEnum):
