@@ -21,10 +21,21 @@ project = "sparse-embed"
 author = "sparse-embed"
 version = release = sparse_embed.__version__
 # autodoc imports with TYPE_CHECKING true, which pydantic does not survive; what is imported already it takes as it is.
-for module in (*PACKAGES, "sparse_embed.server", "langchain_sparse_embed.retrievers", "llama_index_sparse_embed.retrievers"):
+for module in (
+    *PACKAGES,
+    "sparse_embed.server",
+    "langchain_sparse_embed.retrievers",
+    "llama_index_sparse_embed.retrievers",
+):
     importlib.import_module(module)
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_markdown_builder"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_markdown_builder",
+]
 exclude_patterns = ["_build", "_generated", "upstream", "README.md"]
 nitpicky = True
 
@@ -69,7 +80,8 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.
     objects = env.domains.python_domain.objects
     found = [known for known in objects if known.rpartition(".")[2] == name and same(known, target)]
     if not found:
-        return text if isinstance(load(target), TypeVar) else None
+        internal = target.startswith("sparse_embed.server.")  # of create_app, which the command line builds
+        return text if internal or isinstance(load(target), TypeVar) else None
     return env.domains.python_domain.resolve_xref(
         env, node["refdoc"], app.builder, "obj", min(found, key=len), node, text
     )
@@ -89,7 +101,15 @@ def load(dotted: str) -> object | None:
 
 
 # What pydantic and the frameworks make of every class.
-INHERITED = {"class_name", "is_lc_serializable", "lc_attributes", "lc_secrets", "model_config", "model_copy", "num_workers"}
+INHERITED = {
+    "class_name",
+    "is_lc_serializable",
+    "lc_attributes",
+    "lc_secrets",
+    "model_config",
+    "model_copy",
+    "num_workers",
+}
 INHERITED |= {"callback_manager", "embeddings_cache"}
 
 

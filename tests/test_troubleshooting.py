@@ -27,7 +27,9 @@ from tests.faultserver import Action, Gate
 from tests.ways import meeting
 
 PAGE = Path(__file__).parents[1] / "docs/troubleshooting.md"
-ON_PAGE: dict[str, str] = dict(re.findall(r"^## (.+?)\n\n```text\n(.+?)\n```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+ON_PAGE: dict[str, str] = dict(
+    re.findall(r"^## (.+?)\n\n```text\n(.+?)\n```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+)
 
 
 def fail(call: Callable[[], object]) -> str:

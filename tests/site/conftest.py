@@ -1,4 +1,4 @@
-"""These tests need the environment of `make docs`, and the site that it has built; without it nothing here is collected."""
+"""These tests need the environment of `make docs` and the site that it has built: else nothing is collected."""
 
 import os
 
