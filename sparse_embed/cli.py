@@ -35,6 +35,7 @@ KEY_VARIABLE = "SPARSE_EMBED_SERVER_KEY"
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
 )
+app.add_typer(commands.app)
 
 
 class LogLevel(StrEnum):
@@ -45,9 +46,6 @@ class LogLevel(StrEnum):
     warning = "warning"
     info = "info"
     debug = "debug"
-
-
-app.add_typer(commands.app)
 
 
 class LogFormat(StrEnum):
