@@ -57,11 +57,11 @@ class _Turns:
                 break
         self._given += 1
         now = monotonic()
-        start = max(self._next, now)
-        self._next = start + gap
+        turn = max(self._next, now)
+        self._next = turn + gap
         while True:
             slot = self._pace.book(now)
-            start = max(start, slot.start)
+            start = max(turn, slot.start)
             while now < start and self._pace.epoch == slot.epoch:
                 await asyncio.sleep(min(start - now, LONGEST_NAP))
                 now = monotonic()
