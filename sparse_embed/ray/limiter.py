@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorDiedError
 
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.locks import ForkSafeLock
@@ -144,7 +144,7 @@ class RayRateLimiter(Pace):
             actor = self._find()
             try:
                 return bool(ray.get(actor.take.remote(self._least_gap, blocking, self._tell())))
-            except RayActorError as error:
+            except ActorDiedError as error:
                 self._forget(actor, error)
 
     async def aacquire(self, *, blocking: bool = True) -> bool:
@@ -153,7 +153,7 @@ class RayRateLimiter(Pace):
             actor = self._find()
             try:
                 return bool(await actor.take.remote(self._least_gap, blocking, self._tell()))
-            except RayActorError as error:
+            except ActorDiedError as error:
                 self._forget(actor, error)
 
     def book(self, now: float) -> Slot:
@@ -185,7 +185,7 @@ class RayRateLimiter(Pace):
             raise ConfigurationError("RayRateLimiter needs a running Ray: call ray.init() first")
         with self._actor_lock:
             if self._actor is None:
-                actors = ray.remote(num_cpus=0)(_Turns)
+                actors = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Turns)
                 self._actor = actors.options(name=self._name, namespace=NAMESPACE, get_if_exists=True).remote()
             return self._actor
 
