@@ -10,7 +10,7 @@ CORE := batching completeness concurrency decoders faults first_mistakes hashing
 FAST := batching completeness config_files events explanation faults first_mistakes proxies retry secrets served server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease pinecone10 milvus langgraph models demo-models browser reliability clean
+.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease site pinecone10 milvus langgraph models demo-models browser reliability clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,8 +60,18 @@ cov: .venv/.dev ## Branch coverage of the core
 demo: .venv/.demo ## Hybrid search over real text through both frameworks, against the local provider
 	$(BIN)/sparse-embed demo
 
-docs: .venv/.dev ## Run every snippet of README.md and docs/
-	$(PYTEST) tests/test_docs.py
+.venv-docs/.installed: $(BIN)/uv pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --group docs -e '.[all,otel,pinecone,chroma]'
+	@touch $@
+
+site: .venv-docs/.installed ## Build the site in docs/_build/html: every warning is an error, every internal link is checked
+	.venv-docs/bin/python -m sphinx -q -n -W --keep-going -b html docs docs/_build/html
+	.venv-docs/bin/python -m sphinx -q -W -b markdown -d docs/_build/markdown/.doctrees docs docs/_build/markdown
+
+docs: .venv/.dev site ## Build the site; run every snippet of README.md and docs/, and the notebooks
+	SPARSE_EMBED_SITE=1 .venv-docs/bin/python -m pytest tests/site
+	$(PYTEST) tests/test_docs.py tests/test_troubleshooting.py
 
 bench: .venv/.dev ## Measure against peers; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.run

@@ -243,7 +243,7 @@ class _Encoder(ABC, Generic[V]):
 
     @property
     def engine(self) -> str | None:
-        """What computed the last answer, where it said so: a local provider names its engine, the real ones do not."""
+        """The engine that computed the last answer; None for the real providers, which do not name one."""
         return self._meter.engine
 
     @property
