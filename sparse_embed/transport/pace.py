@@ -1,22 +1,23 @@
 """How fast an encoder may send once its provider has refused: one pace for all its requests. Pure: time is an argument.
 
 A provider that never refuses is never slowed. A refusal (429) pauses every request, at least as long as the provider
-asked for. What is learned from it assumes a bucket: it holds at most `burst` requests, fills up at a steady rate, and
-is empty when it refuses.
+asked for. What is learned from it assumes a bucket, which holds at most `burst` requests, fills up at a steady rate, and
+is empty when it refuses:
 
-- What succeeded before the first refusal is the burst, and a little more that flowed in meanwhile.
-- Every success says that the bucket held one more request: slower buckets are ruled out. A refusal says that it did
-  not: faster buckets are ruled out. The rate is taken between the slowest bucket that allows every success since the
-  last refusal and the fastest that still refuses. Both are found by replaying what was sent, so that what overflows
-  in a long pause, or while requests go out slowly, is not counted as allowed.
+- The burst is what succeeded before the first refusal, without what flowed in meanwhile.
+- A success proves that the bucket held one more request, which rules out slower buckets. A refusal proves that it did
+  not, which rules out faster ones. Both bounds are found by replaying what was sent, so that what overflows in a long
+  pause is not counted as allowed. The rate is their mean. If the pause filled the bucket, another refusal is expensive,
+  and the rate only changes as far as the bounds demand.
 - A pause is long enough once a request succeeds after it. Where the provider names none, it is the time between two
-  requests at the learned rate, and longer with every try in vain.
+  requests at the learned rate, and becomes longer with every attempt that fails.
 
-Until a rate is known, requests after a pause speed up steadily: quickly up to the burst, then more slowly. At a known
-rate, what flowed in during the pause is sent at once, up to the burst; the rest follows at that rate, which then grows
-slowly at first and ever faster while refusals stay away. It grows later the better the rate is known, and the more
-requests a refusal costs. The learned rate outlives the call and is the next call's start. Limits that count by fixed
-windows need no rule of their own: a pace at their average rate keeps to them.
+Until a rate is known, requests after a pause become faster: quickly up to the burst, then more slowly. At a known rate,
+what flowed in during the pause is sent at once, up to the burst. The rest follows at that rate, which then grows, slowly
+at first and ever faster while refusals stay away: later if the rate is known well, and if a refusal costs many requests.
+A refusal that comes much too soon (the limit has fallen, requests differ in size, or others use it too) lowers the rate,
+and the confidence in it. The learned rate outlives the call, and the next call starts with it. Fixed windows need no
+rule of their own: requests at their average rate keep to them.
 """
 
 import math
@@ -29,15 +30,18 @@ from sparse_embed.locks import ForkSafeLock
 MOST_REMEMBERED: Final = 1024  # successes since the last refusal
 MEMORY: Final = 50  # successes after which what was learned counts half
 FIRST_PAUSE: Final = 0.25  # seconds, where the provider names none and no rate is known
-LONGER: Final = 0.25  # of all pauses since a success: the shortest next one after a try in vain
+LONGER: Final = 0.25  # of all pauses since a success: the shortest next one after a failed attempt
 DOUBLING: Final = 0.25  # seconds, or this share of a longer pause, in which the unknown rate doubles
+FIRST_CALM: Final = 10.0  # successes expected after the first rate was learned
 CALM: Final = 100  # successes between refusals that cost nothing else: 1 to 2 % are wasted on looking for more
-TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them says that the limit has fallen ...
-LOWERED: Final = 0.8  # ... at least to this
+GROWTH: Final = 5  # the power of the successes with which the rate grows
+TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them ...
+LOWERED: Final = 0.8  # ... lowers the rate at least to this
+RESERVE: Final = 3  # requests that flow in before the next is sent after such a refusal
 IDLE: Final = 10  # times the time that fills the bucket
-LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is looked for
+LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is searched for
 PRECISION: Final = 1.01
-INSTANT: Final = 0.001  # seconds: nothing is reckoned to take less
+INSTANT: Final = 0.001  # seconds: nothing is assumed to take less
 
 
 class Slot(NamedTuple):
@@ -58,10 +62,11 @@ class Pace:
         self._pause = self._latency = self._burst = 1.0
         self._first: list[float] = []  # how long before the first refusal each success was sent
         self._rate = self._successes = self._seconds = 0.0
-        self._known = 0  # successes that the rate was learned from
+        self._known = FIRST_CALM  # successes that the rate was learned from, halved by each refusal that came too soon
         self._calm = 0.0  # successes expected until the next refusal
+        self._too_soon = False  # whether the last refusal came too soon
+        self._testing = False  # whether one request tests if the pause was long enough
         self._booked = self.epoch = 0
-        self._testing = False  # whether one request tries if the pause was long enough
 
     def book(self, now: float) -> Slot:
         """The next start that is free, at `now` or later."""
@@ -69,7 +74,7 @@ class Pace:
             start = max(now, self._paused_until)
             if self.epoch:
                 filled = max(self._pause, self._burst * self._gap())
-                if now - self._next_slot > IDLE * filled:  # nobody wanted to send: the bucket is full, whatever was
+                if now - self._next_slot > IDLE * filled:  # nobody wanted to send, and the bucket is full
                     self._sends.clear()
                     self._emptied = now - filled
                 if self._testing and self._booked:
@@ -88,6 +93,8 @@ class Pace:
     def succeeded(self, sent: float) -> None:
         """Count an answer to a request that was sent at this time."""
         with self._lock:
+            if len(self._sends) == MOST_REMEMBERED:
+                self._emptied = max(self._emptied, self._sends[0])
             self._sends.append(sent)
 
     def refused(self, now: float, sent: float, wait: float | None, random: float = 0.0) -> bool:
@@ -123,8 +130,8 @@ class Pace:
             self._paused_until = max(self._paused_until, now + (wait or guess))
             self._pause += max(self._paused_until - sent, INSTANT)
             self._booked = 0
-            # What flowed in before the refusal was heard of, went to the requests still in flight.
-            self._next_slot = self._heard + self._gap()
+            # What flowed in before the refusal was heard of went to the requests still in flight.
+            self._next_slot = self._heard + (RESERVE if self._too_soon else 1) * self._gap()
             cost = 1 + max(0.0, self._rate * self._pause - self._burst)  # of a refusal, in requests
             self._calm = min(self._known * cost**0.8, CALM * cost**0.5)
             self.epoch += 1
@@ -141,17 +148,25 @@ class Pace:
                 low, high = (low, middle) if allows(middle) else (middle, high)
             return low
 
+        self._too_soon = self._rate > 0 and count < TOO_SOON * self._calm
+        expected = (LOWERED if self._too_soon else 1.0) * self._rate
         # A bucket that refuses holds less than one request: none at worst, nearly one at best.
         enough = slowest(lambda rate: self._replay(1.0, rate, sends, refused)[0] >= 0)
         too_much = slowest(lambda rate: self._replay(0.0, rate, sends, refused)[1] >= 1)
-        rate = math.sqrt(enough * too_much)
-        if self._rate and count < TOO_SOON * self._calm:
-            rate = min(rate, LOWERED * self._rate)
+        if enough > too_much:  # no bucket explains both: requests differ in size, or in how long they travel
+            rate = slowest(lambda rate: self._replay(0.5, rate, sends, refused)[1] >= 0.5)
+        else:
+            rate = math.sqrt(enough * too_much)
+            if rate * self._pause > self._burst:
+                rate = min(max(expected, enough), too_much)
+        if self._too_soon:
+            rate = min(rate, expected)
+            self._known /= 2
+        self._known += count
         kept = MEMORY / (MEMORY + count)
         self._successes = kept * self._successes + count
         self._seconds = kept * self._seconds + count / rate
         self._rate = self._successes / self._seconds
-        self._known += count
         before = (number - self._rate * ago for number, ago in enumerate(sorted(self._first), 1))
         self._burst = min(self._burst, max((1.0, *before)))
         if 4 < 2 * count < min(self._burst, self._rate * self._pause):
@@ -170,10 +185,10 @@ class Pace:
 
     def _current_rate(self) -> float:
         if self._rate:  # the growth adds up to one request too many after `_calm` of them
-            doubled = max(1.0, self._calm * math.cbrt(self._calm / 4))
-            return self._rate * (1.0 + (self._booked / doubled) ** 3)
+            doubled = max(1.0, self._calm * (self._calm / (GROWTH + 1)) ** (1 / GROWTH))
+            return self._rate * (1.0 + (self._booked / doubled) ** GROWTH)
         beyond = self._booked + 1 - self._burst
         quick = min(DOUBLING, self._latency)
         if beyond < 0:
             return (self._booked + 1) * math.log(2) / quick
-        return self._burst / self._pause + beyond * math.log(2) / max(quick, DOUBLING * self._pause)
+        return 2 * self._burst / self._pause + beyond * math.log(2) / max(quick, DOUBLING * self._pause)
