@@ -9,6 +9,7 @@ import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from simulation.limits import FixedWindow, Limit, TokenBucket
@@ -141,7 +142,7 @@ def simulate(
                 refused += 1
                 header = retry_after(wait)
                 reply = Reply(429, {} if header is None else {"retry-after": header}, b"")
-            later(back, lambda: step(flow, reply))
+            later(back, partial(step, flow, reply))
 
         def step(flow: Any, result: Any) -> None:
             nonlocal free, sent
@@ -166,12 +167,12 @@ def simulate(
                         free -= 1
                         placed.add(flow)
                     case Sleep(seconds):
-                        later(seconds, lambda flow=flow: step(flow, None))
+                        later(seconds, partial(step, flow, None))
                         return
                     case Send():
                         sent += 1
                         half = latency / 2 * (1 + jitter * rng.uniform(-1, 1))
-                        later(half, lambda flow=flow: arrive(flow, half))
+                        later(half, partial(arrive, flow, half))
                         return
 
         for flow in itertools.islice(todo, concurrency):

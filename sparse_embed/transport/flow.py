@@ -193,18 +193,23 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
         limited = isinstance(error, RateLimitError)
         if call.retry.counts_rate_limits or not limited:
             failures += 1
-        wait = error.retry_after and error.retry_after * (1 + UPWARD_JITTER * call.random())
-        if limited and retries_allowed:  # a pause is for every other call too, whatever becomes of this one
-            begins = call.pace.refused(now, start, wait, call.random())
-            wait = call.pace.paused_until(now) - now
-            if begins:
-                call.warn(Paused, wait)
-        wait = wait or backoff(sent, call.random())
+        wait = _choose_wait(call, error, start, now) if retries_allowed else 0.0
         if failures > min(call.retry.max_retries, retries_allowed) or not retries_allowed or wait >= deadline.left():
             raise error
         call.warn(Retrying, type(error).__name__, error.status, sent, wait)
         if not limited:
             yield deadline.pause(wait)
+
+
+def _choose_wait(call: Call[V], error: SparseEmbedError, start: float, now: float) -> float:
+    """Seconds until the next attempt. A refusal pauses every other call, too, whatever becomes of this one."""
+    wait = error.retry_after and error.retry_after * (1 + UPWARD_JITTER * call.random())
+    if isinstance(error, RateLimitError):
+        begins = call.pace.refused(now, start, wait, call.random())
+        wait = call.pace.paused_until(now) - now
+        if begins:
+            call.warn(Paused, wait)
+    return wait or backoff(error.attempts, call.random())
 
 
 def _receive(chunk: Chunk[V], batch: Batch, answer: Answer[V], sent: float, now: float) -> Flow[None]:

@@ -1,23 +1,23 @@
 """How fast an encoder may send once its provider has refused: one pace for all its requests. Pure: time is an argument.
 
 A provider that never refuses is never slowed. A refusal (429) pauses every request, at least as long as the provider
-asked for. What is learned from it assumes a bucket, which holds at most `burst` requests, fills up at a steady rate, and
-is empty when it refuses:
+asked for. What is learned from it assumes a bucket: it holds at most `burst` requests, fills up at a steady rate, and
+is empty when it refuses.
 
 - The burst is what succeeded before the first refusal, without what flowed in meanwhile.
 - A success proves that the bucket held one more request, which rules out slower buckets. A refusal proves that it did
   not, which rules out faster ones. Both bounds are found by replaying what was sent, so that what overflows in a long
-  pause is not counted as allowed. The rate is their mean. If the pause filled the bucket, another refusal is expensive,
-  and the rate only changes as far as the bounds demand.
+  pause is not counted as allowed. The rate is their mean. If the pause filled the bucket, another refusal is
+  expensive, and the rate only changes as far as the bounds demand.
 - A pause is long enough once a request succeeds after it. Where the provider names none, it is the time between two
   requests at the learned rate, and becomes longer with every attempt that fails.
 
-Until a rate is known, requests after a pause become faster: quickly up to the burst, then more slowly. At a known rate,
-what flowed in during the pause is sent at once, up to the burst. The rest follows at that rate, which then grows, slowly
-at first and ever faster while refusals stay away: later if the rate is known well, and if a refusal costs many requests.
-A refusal that comes much too soon (the limit has fallen, requests differ in size, or others use it too) lowers the rate,
-and the confidence in it. The learned rate outlives the call, and the next call starts with it. Fixed windows need no
-rule of their own: requests at their average rate keep to them.
+Until a rate is known, requests after a pause become faster: quickly up to the burst, then more slowly. At a known
+rate, what flowed in during the pause is sent at once, up to the burst. The rest follows at that rate, which then
+grows, slowly at first and ever faster while refusals stay away: later if the rate is known well, and if a refusal
+costs many requests. A refusal that comes much too soon (the limit has fallen, requests differ in size, others use it
+too) lowers the rate and the confidence in it. The learned rate outlives the call, and the next call starts with it.
+Fixed windows need no rule of their own: requests at their average rate keep to them.
 """
 
 import math
@@ -185,8 +185,8 @@ class Pace:
 
     def _current_rate(self) -> float:
         if self._rate:  # the growth adds up to one request too many after `_calm` of them
-            doubled = max(1.0, self._calm * (self._calm / (GROWTH + 1)) ** (1 / GROWTH))
-            return self._rate * (1.0 + (self._booked / doubled) ** GROWTH)
+            doubled = max(1.0, self._calm * math.pow(self._calm / (GROWTH + 1), 1 / GROWTH))
+            return self._rate * (1.0 + math.pow(self._booked / doubled, GROWTH))
         beyond = self._booked + 1 - self._burst
         quick = min(DOUBLING, self._latency)
         if beyond < 0:
