@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation
 
-from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
+from sparse_embed import ConfigurationError, DenseEncoder, Quota, SparseEncoder, Usage
 from sparse_embed.cache import ByteStore
 from sparse_embed.events import Listener
 from sparse_embed.extras import requires
@@ -96,6 +96,12 @@ class Delegating(Serializable):
         exclude=True,
         repr=False,
         description="Asked before each attempt: a LangChain ``BaseRateLimiter``, or anything with its two methods.",
+    )
+    quota: Quota | None = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="What the provider allows per minute, if that is known; objects may share one.",
     )
     on_event: SkipValidation[Listener | None] = Field(
         default=None,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation
 from pydantic.json_schema import SkipJsonSchema
 
-from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder, Usage
+from llama_index_sparse_embed._windows import advance
+from sparse_embed import ConfigurationError, DenseEncoder, Quota, SparseEncoder, Usage
 from sparse_embed.cache import ByteStore
 from sparse_embed.encoder import ProviderOptions
 from sparse_embed.events import Listener
@@ -92,6 +93,12 @@ class Delegating(BaseModel):
     default_headers: dict[str, str] | None = Field(
         default=None, exclude=True, repr=False, description="Sent with every request."
     )
+    quota: SkipJsonSchema[Quota | None] = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="What the provider allows per minute, if that is known; objects may share one.",
+    )
     on_event: SkipJsonSchema[SkipValidation[Listener | None]] = Field(
         default=None,
         exclude=True,
@@ -119,7 +126,7 @@ class Delegating(BaseModel):
         init_model(super().__init__, type(self), fields, owner_of)
         settings = {name: value for name, value in self if name in ENCODER_FIELDS}
         settings["model"] = settings.pop("model_name")
-        self._encoder = self._encoder_class(self._provider.name, **settings)  # type: ignore[arg-type]  # a literal
+        self._encoder = self._encoder_class(self._provider.name, on_progress=advance, **settings)  # type: ignore[arg-type]  # a literal
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401  # pydantic's

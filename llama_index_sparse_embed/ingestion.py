@@ -5,11 +5,11 @@ With this step, all texts are sent beforehand in few concurrent requests, and th
 """
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from llama_index.core.schema import BaseNode, MetadataMode, TransformComponent
-from llama_index.core.utils import iter_batch
 from pydantic import PrivateAttr
 
 from llama_index_sparse_embed.sparse import ChromaCloudSparseEmbedding, PineconeInferenceSparseEmbedding
@@ -68,14 +68,13 @@ class SparsePrefetch(TransformComponent):
             ConfigurationError: The cache cannot serve the store: it is too small, or exists in this worker only.
             SparseEmbedError: A vector could not be obtained.
         """
-        for texts in iter_batch(self._texts(nodes), self.embedding.embed_batch_size):
-            self.embedding.get_text_embedding_batch(texts)  # one window at a time, to hold few vectors
+        deque(self.embedding._encoder.stream_documents(self._texts(nodes)), maxlen=0)  # to hold few vectors
         return nodes
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:  # noqa: ANN401  # as the base
         """Like calling it, on the running event loop."""
-        for texts in iter_batch(self._texts(nodes), self.embedding.embed_batch_size):
-            await self.embedding.aget_text_embedding_batch(texts)
+        async for _ in self.embedding._encoder.astream_documents(self._texts(nodes)):
+            pass
         return nodes
 
     def _texts(self, nodes: Sequence[BaseNode]) -> list[str]:

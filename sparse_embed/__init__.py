@@ -18,6 +18,7 @@ from sparse_embed.errors import (
     UnsupportedModelError,
 )
 from sparse_embed.explanation import explain
+from sparse_embed.quota import Quota
 from sparse_embed.vectors import SparseVector, Usage
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
@@ -34,6 +35,7 @@ __all__ = [
     "NotFoundError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
+    "Quota",
     "RateLimitError",
     "ServerError",
     "SparseEmbedError",

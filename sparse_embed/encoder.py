@@ -30,6 +30,7 @@ from sparse_embed.events import CallInfo, Listener, next_id
 from sparse_embed.observers import Observer
 from sparse_embed.providers import make_provider, read_config, split_model
 from sparse_embed.providers.base import Answer, DenseVector, Provider
+from sparse_embed.quota import Quota
 from sparse_embed.settings import Kind, Role, Secret, Settings, SupportsSecret, check_kind
 from sparse_embed.texts import check_text, list_texts, name_text, refuse_bare_text
 from sparse_embed.transport.batching import Batch, achunks, chunks
@@ -70,6 +71,7 @@ class _State(NamedTuple):
     settings: Settings
     cache: Cache[Any] | None
     rate_limiter: RateLimiter | None
+    quota: Quota | None
     on_progress: Progress | None
     on_event: Listener | None
     own_clients: tuple[SyncClient | None, AsyncClient | None]
@@ -99,6 +101,7 @@ class _Encoder(ABC, Generic[V]):
         timeout: float | None = 60.0,
         cache: int | str | os.PathLike[str] | ByteStore | None = None,
         rate_limiter: RateLimiter | None = None,
+        quota: Quota | None = None,
         return_tokens: bool = False,
         default_headers: Mapping[str, str] | None = None,
         allow_insecure_http: bool = False,
@@ -129,6 +132,7 @@ class _Encoder(ABC, Generic[V]):
                 LangChain's ``mget`` and ``mset`` for bytes. None: no cache. Repeated texts are sent once in any case:
                 those of one call, and in a stream those that fall into one request.
             rate_limiter: Asked before each attempt; anything with LangChain's ``acquire`` and ``aacquire``.
+            quota: What the provider allows per minute, if that is known; encoders may share one.
             return_tokens: Ask for the terms behind the indices.
             default_headers: Sent with every request.
             allow_insecure_http: Permit a plain ``http://`` address that is not loopback.
@@ -149,6 +153,8 @@ class _Encoder(ABC, Generic[V]):
             if not hasattr(api_key, "get_secret_value"):
                 raise ConfigurationError(f"api_key must be a str or a SecretStr, not {type(api_key).__name__}")
             api_key = api_key.get_secret_value()
+        if isinstance(rate_limiter, Quota):
+            raise ConfigurationError("rate_limiter needs acquire and aacquire: pass a Quota as quota= instead")
         if rate_limiter is not None and not hasattr(rate_limiter, "acquire"):
             raise ConfigurationError(f"rate_limiter needs acquire and aacquire, unlike {type(rate_limiter).__name__}")
         if not isinstance(default_headers, Mapping | None):
@@ -156,6 +162,7 @@ class _Encoder(ABC, Generic[V]):
         for name, callback in (("on_progress", on_progress), ("on_event", on_event)):
             if callback is not None and not callable(callback):
                 raise ConfigurationError(f"{name} must be callable, unlike {type(callback).__name__}")
+        check_kind("quota", quota, Quota, NoneType)
         check_kind("http_client", http_client, SyncClient, NoneType)
         check_kind("http_async_client", http_async_client, AsyncClient, NoneType)
         settings = Settings(
@@ -174,7 +181,8 @@ class _Encoder(ABC, Generic[V]):
                 f"batch_size {batch_size} is over {chosen.title}'s limit: {chosen.max_batch_size} is used", stacklevel=2
             )
         own_clients = (http_client, http_async_client)
-        self.__setstate__(_State(chosen, settings, open_cache(cache), rate_limiter, on_progress, on_event, own_clients))
+        opened = open_cache(cache)
+        self.__setstate__(_State(chosen, settings, opened, rate_limiter, quota, on_progress, on_event, own_clients))
 
     def __setstate__(self, state: _State) -> None:
         self._state = state
@@ -382,6 +390,7 @@ class _Encoder(ABC, Generic[V]):
             timeout=settings.timeout,
             pace=self._pace,
             meter=Meter(self._meter) if observer.active else self._meter,
+            quota=self._state.quota,
             cache_key=cache_key,
             warn=observer.notify,
             notify=observer.notify if observer.active else None,

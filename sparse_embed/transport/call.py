@@ -16,6 +16,7 @@ from sparse_embed.errors import SparseEmbedError
 from sparse_embed.events import CallEnded, CallStarted, Notify
 from sparse_embed.locks import ForkSafeLock
 from sparse_embed.providers.base import Answer, Provider
+from sparse_embed.quota import Quota
 from sparse_embed.settings import Role
 from sparse_embed.transport.pace import Pace
 from sparse_embed.transport.retry import RetryPolicy
@@ -85,6 +86,7 @@ class Call(Generic[V]):
     timeout: float | None
     pace: Pace
     meter: Meter
+    quota: Quota | None = None
     cache_key: CacheKey | None = None
     warn: Notify = field(default=lambda *event: None)
     notify: Notify | None = None

@@ -108,6 +108,17 @@ def error_for_pause(provider: Provider, batch: Batch, pause: float) -> RateLimit
     )
 
 
+def error_for_quota(provider: Provider, batch: Batch, wait: float) -> RateLimitError:
+    """The error of a call that cannot wait until its quota allows another request."""
+    return RateLimitError(
+        f"the quota for {provider.title} allows the next request of this call in {wait:.1f} s, which is after the "
+        "deadline of the call",
+        provider=provider.name,
+        retry_after=wait,
+        texts=batch.span,
+    )
+
+
 def _describe(title: str, fault: Fault) -> str:
     """What happened, where, and what to do about it."""
     origin, source, _, loopback = fault.route

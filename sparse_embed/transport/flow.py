@@ -10,7 +10,7 @@ It yields what it needs next and is sent what came of it; `run` does the I/O wit
                 case Sleep(seconds): outcome = time.sleep(seconds)
 
 (and so on for `Permit`, `Recall` and `Remember`). Decides order, retries and splitting. Leaves what an answer means to
-``classify``, and how fast to send to ``pace``.
+``classify``, and how fast to send to ``pace`` and ``quota``.
 """
 
 from collections.abc import Generator, Mapping
@@ -20,9 +20,10 @@ from sparse_embed.cache import CacheKey
 from sparse_embed.errors import RateLimitError, SparseEmbedError
 from sparse_embed.events import Paused, RequestSent, Retrying
 from sparse_embed.providers.base import Answer, Reply, Request
+from sparse_embed.quota import Turn
 from sparse_embed.transport.batching import Batch, even_batches
 from sparse_embed.transport.call import Call, Chunk
-from sparse_embed.transport.classify import Fault, Outcome, classify, error_for_pause
+from sparse_embed.transport.classify import Fault, Outcome, classify, error_for_pause, error_for_quota
 from sparse_embed.transport.retry import UPWARD_JITTER, backoff
 
 V = TypeVar("V")
@@ -137,13 +138,30 @@ def embed(chunk: Chunk[V], batch: Batch) -> Flow[Batch]:
         SparseEmbedError: The vectors cannot be had; what was received before stays in ``chunk.found``.
     """
     call = chunk.call
+    if call.quota is None:
+        yield from _embed(chunk, batch, None)
+        return batch
+    turn = Turn(call.quota, batch.texts, call)
+    if len(batch.texts) > 1 and turn.is_too_large():
+        for half in batch.halves():
+            yield from embed(chunk, half)
+        return batch
+    try:
+        yield from _embed(chunk, batch, turn)
+    finally:  # also of a flow that is closed before the answer
+        turn.end(call.clock())
+    return batch
+
+
+def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
+    call = chunk.call
     request = call.provider.encode(batch.texts, call.role)
     error: SparseEmbedError | None = None
     deadline = _Deadline(call)
     started = call.clock()
     sent = failures = 0
     while True:
-        yield from _wait_for_turn(call, deadline, error, batch)
+        yield from _wait_to_start(call, deadline, error, batch, turn)
         left = deadline.left()
         if left <= 0:
             raise error or error_for_pause(call.provider, batch, 0.0)
@@ -154,15 +172,19 @@ def embed(chunk: Chunk[V], batch: Batch) -> Flow[Batch]:
         assert isinstance(outcome, Reply | Fault)  # noqa: S101  # what a driver answers to Send
         call.meter.add(requests=1, retries=int(sent > 0))
         sent += 1
+        if turn is not None and isinstance(outcome, Reply) and 400 <= outcome.status < 500:
+            turn.end(call.clock(), 0)  # what is refused uses no tokens
         if isinstance(outcome, Reply) and outcome.status == 413 and len(batch.texts) > 1:
             for half in batch.halves():
                 yield from embed(chunk, half)
-            return batch
+            return
         result = classify(call.provider, call.decode, batch, outcome)
         now = call.clock()
+        if turn is not None:
+            turn.end(now, (isinstance(result, Answer) and result.total_tokens) or None)
         if isinstance(result, Answer):
             yield from _receive(chunk, batch, result, now)
-            return batch
+            return
         error, retries_allowed = result
         error.provider = call.provider.name
         error.texts = batch.span
@@ -201,6 +223,28 @@ def _receive(chunk: Chunk[V], batch: Batch, answer: Answer[V], now: float) -> Fl
     call.meter.add(total_tokens=answer.total_tokens, texts=len(batch.texts), engine=answer.engine)
     if call.cache_key is not None:  # on arrival: a vector that was paid for survives whatever comes next
         yield Remember(call.cache_key, received)
+
+
+def _wait_to_start(
+    call: Call[V], deadline: _Deadline, error: SparseEmbedError | None, batch: Batch, turn: Turn | None
+) -> Generator[Effect, None, None]:
+    """Wait until the quota, the pace and a permit let a request start."""
+    if turn is None:
+        yield from _wait_for_turn(call, deadline, error, batch)
+        return
+    now = call.clock()
+    while True:
+        while (wait := turn.wait(now)).own:
+            # As with the pace: a place in a moving line is kept, also if it is far from the front.
+            if wait.first >= deadline.left():
+                raise error or error_for_quota(call.provider, batch, wait.first)
+            nap = min(wait.own, max(wait.own / 2, LONGEST_NAP))  # the line may become shorter
+            yield deadline.pause(nap)
+            now = max(now + nap, call.clock())
+        yield from _wait_for_turn(call, deadline, error, batch)
+        now = max(now, call.clock())  # the clock lags behind where `sparse_embed.testing.no_wait` shortens pauses
+        if turn.start(now):
+            return
 
 
 def _wait_for_turn(

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
-from sparse_embed import DenseEncoder, SparseEmbedError, SparseEncoder, SparseVector, Usage
+from sparse_embed import DenseEncoder, Quota, SparseEmbedError, SparseEncoder, SparseVector, Usage
 from sparse_embed.testing import fake_clients, no_wait
 
 
@@ -29,6 +29,14 @@ def dense() -> None:
     encoder = DenseEncoder("chroma", instructions="i", on_progress=lambda done, total: None)
     assert_type(encoder.embed_documents(("a", "b")), list[list[float]])
     assert_type(encoder.embed_query("a"), list[float])
+
+
+def quotas() -> None:
+    quota = Quota(requests_per_minute=2000, tokens_per_minute=250_000)
+    SparseEncoder("pinecone", quota=quota)
+    DenseEncoder("pinecone", quota=Quota(tokens_per_minute=250_000))
+    Quota(250_000)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    SparseEncoder("pinecone", quota=250_000)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def asynchronous() -> None:
