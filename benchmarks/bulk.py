@@ -1,7 +1,7 @@
-"""Measure ``sparse_embed.bulk`` against the stub: ``python -m benchmarks.bulk time | memory | million``.
+"""Measure ``sparse_embed.bulk`` against the stub: ``python -m benchmarks.bulk time | memory | million [FOLDER]``.
 
-``time``: `embed_file` against `embed_documents` of the same texts, in turns, in one process. ``memory``: the peak of the
-command with 20,000 and with 100,000 texts. ``million``: one run of a million texts.
+``time``: `embed_file` against `embed_documents` of the same texts, in turns, in one process. ``memory``: the peak of
+the command with 20,000 and with 100,000 texts. ``million``: one run of a million texts.
 """
 
 import json
@@ -35,11 +35,11 @@ def measure_time(address: str, folder: Path) -> None:
     write_source(source, TEXTS)
     texts = passages(TEXTS)
     for suffix in (".parquet", ".jsonl"):
-        bulk, plain = [], []
+        bulk, plain, bulk_cpu, plain_cpu = list[float](), list[float](), list[float](), list[float]()
         for turn in range(ROUNDS + 1):
             target = folder / f"out{turn}{suffix}"
             for one in ("bulk", "plain") if turn % 2 else ("plain", "bulk"):
-                begun = time.perf_counter()
+                begun, cpu_begun = time.perf_counter(), time.process_time()
                 if one == "bulk":
                     embed_file(source, target, sparse=config)
                 else:
@@ -48,9 +48,11 @@ def measure_time(address: str, folder: Path) -> None:
                     assert list(map(number_of, vectors)) == list(range(TEXTS))
                     del vectors
                 (bulk if one == "bulk" else plain).append(time.perf_counter() - begun)
+                (bulk_cpu if one == "bulk" else plain_cpu).append(time.process_time() - cpu_begun)
         print(
             f"{suffix}: embed_file {TEXTS / statistics.median(bulk[1:]):,.0f} texts/s, embed_documents "
-            f"{TEXTS / statistics.median(plain[1:]):,.0f} texts/s, ratio of times {ratio(bulk[1:], plain[1:]):.2f}"
+            f"{TEXTS / statistics.median(plain[1:]):,.0f} texts/s, ratio of times {ratio(bulk[1:], plain[1:]):.2f}, "
+            f"of CPU times {ratio(bulk_cpu[1:], plain_cpu[1:]):.2f}"
         )
 
 
@@ -59,7 +61,8 @@ def run_command(address: str, source: Path, target: Path) -> tuple[float, float]
     command = [sys.executable, "-m", "sparse_embed", "embed", str(source), str(target), "--sparse", "chroma"]
     env = os.environ | {"CHROMA_EMBED_URL": address, "CHROMA_API_KEY": "any"}
     begun = time.perf_counter()
-    code = "import os, resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); " + (
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     done = subprocess.run([sys.executable, "-c", code, *command], env=env, cwd=ROOT, check=True, stdout=subprocess.PIPE)
