@@ -16,7 +16,7 @@ from sparse_embed.vectors import FLOAT32_MAX, FLOAT32_MIN, SparseVector
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_TERMS: Final = 2**31 - 1  # of all vectors together: the offsets of a list column are int32
+MOST_NUMBERS: Final = 2**31 - 1  # of all lists together: a column's offsets are int32
 
 
 def to_arrow(vectors: Iterable[SparseVector | None]) -> "pa.StructArray":
@@ -36,31 +36,43 @@ def to_arrow(vectors: Iterable[SparseVector | None]) -> "pa.StructArray":
         import pyarrow.compute as pc
 
     rows = list(vectors)
-    filled = [row for row in rows if row is not None]
-    ends = list(accumulate((0 if row is None else len(row.indices) for row in rows), initial=0))
-    if ends[-1] > MOST_TERMS:
-        raise ConfigurationError(
-            f"{ends[-1]:,} terms, and a column holds {MOST_TERMS:,}: convert fewer vectors at once"
-        )
-
-    def column(kind: "pa.DataType", letter: str, parts: Iterable[Sequence[float]]) -> "pa.Array":
-        # Packing is four times as fast as `pa.array` of dictionaries.
-        packed = b"".join(pack(f"{len(part)}{letter}", *part) for part in parts)
-        return pa.Array.from_buffers(kind, len(packed) // 4, [None, pa.py_buffer(packed)])
-
     try:
-        indices = column(pa.uint32(), "I", (row.indices for row in filled))
-        values = column(pa.float32(), "f", (row.values for row in filled))
-        sizes = pc.min_max(pc.abs(values)).as_py()
-        fits = not values or (sizes["min"] >= FLOAT32_MIN and sizes["max"] <= FLOAT32_MAX)
+        indices = list_column(pa.uint32(), [None if row is None else row.indices for row in rows])
+        values = list_column(pa.float32(), [None if row is None else row.values for row in rows])
+        sizes = pc.min_max(pc.abs(values.values)).as_py()
+        fits = not values.values or (sizes["min"] >= FLOAT32_MIN and sizes["max"] <= FLOAT32_MAX)
     except OverflowError:
         fits = False
     if not fits:
         _refuse_value(rows)
-    offsets = column(pa.int32(), "i", [ends])
-    lists = [pa.ListArray.from_arrays(offsets, items) for items in (indices, values)]
     missing = pa.array([row is None for row in rows], pa.bool_())
-    return pa.StructArray.from_arrays(lists, names=["indices", "values"], mask=missing)
+    return pa.StructArray.from_arrays([indices, values], names=["indices", "values"], mask=missing)
+
+
+def list_column(kind: "pa.DataType", rows: "Sequence[Sequence[float] | None]") -> "pa.ListArray":
+    """A column of lists of uint32 or float32; a null row where there is None.
+
+    Raises:
+        ConfigurationError: There are more than 2³¹-1 numbers in all.
+        OverflowError: A number does not fit.
+    """
+    import pyarrow as pa
+
+    letters = {pa.uint32(): "I", pa.float32(): "f", pa.int32(): "i"}
+
+    def column(kind: "pa.DataType", parts: Iterable[Sequence[float]]) -> "pa.Array":
+        # Packing is four times as fast as `pa.array` of lists.
+        packed = b"".join(pack(f"{len(part)}{letters[kind]}", *part) for part in parts)
+        return pa.Array.from_buffers(kind, len(packed) // 4, [None, pa.py_buffer(packed)])
+
+    ends = list(accumulate((len(row or ()) for row in rows), initial=0))
+    if ends[-1] > MOST_NUMBERS:
+        raise ConfigurationError(
+            f"{ends[-1]:,} terms, and a column holds {MOST_NUMBERS:,}: convert fewer vectors at once"
+        )
+    missing = pa.array([row is None for row in rows], pa.bool_())
+    numbers = column(kind, (row for row in rows if row is not None))
+    return pa.ListArray.from_arrays(column(pa.int32(), [ends]), numbers, mask=missing)
 
 
 def from_arrow(column: "pa.Array | pa.ChunkedArray") -> list[SparseVector | None]:

@@ -15,6 +15,7 @@ from sparse_embed import __version__
 try:
     import typer
 
+    from sparse_embed import commands
     from sparse_embed.server import create_app, own_bm25
     from sparse_embed.server.engines.bm25 import Bm25
     from sparse_embed.server.engines.weights import ModelError
@@ -34,6 +35,7 @@ KEY_VARIABLE = "SPARSE_EMBED_SERVER_KEY"
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
 )
+app.add_typer(commands.app)
 
 
 class LogLevel(StrEnum):
