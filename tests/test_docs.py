@@ -1,7 +1,7 @@
 """Every snippet of the README and of docs/ runs as it stands, against the local provider.
 
-Those for Milvus run in ``tests/milvus``. PostgreSQL is real. Pinecone's indexes and Chroma Cloud are stubs, behind
-their real clients.
+Those for Milvus run in ``tests/milvus``, for Ray in ``tests/ray``, for Spark and Daft in ``tests/engines``. PostgreSQL
+is real. Pinecone's indexes and Chroma Cloud are stubs, behind their real clients.
 """
 
 import inspect
