@@ -66,8 +66,8 @@ demo: .venv/.demo ## Hybrid search over real text through both frameworks, again
 	@touch $@
 
 site: .venv-docs/.installed ## Build the site in docs/_build/html: every warning is an error, every internal link is checked
-	.venv-docs/bin/python -m sphinx -q -n -W --keep-going -b html docs docs/_build/html
-	.venv-docs/bin/python -m sphinx -q -W -b markdown -d docs/_build/markdown/.doctrees docs docs/_build/markdown
+	.venv-docs/bin/python -m sphinx -q -E -n -W --keep-going -b html docs docs/_build/html
+	.venv-docs/bin/python -m sphinx -q -E -W -b markdown -d docs/_build/markdown/.doctrees docs docs/_build/markdown
 
 docs: .venv/.dev site ## Build the site; run every snippet of README.md and docs/, and the notebooks
 	SPARSE_EMBED_SITE=1 .venv-docs/bin/python -m pytest tests/site
