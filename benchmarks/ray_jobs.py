@@ -172,7 +172,7 @@ def main() -> None:
         include_dashboard=False,
         object_store_memory=512 * 2**20,
         log_to_driver=False,
-        _node_ip_address="127.0.0.1",
+        _node_ip_address="127.0.0.2",  # Ray 2.60 replaces 127.0.0.1 by this machine's address in the network
     )
     DataContext.get_current().enable_progress_bars = False
     try:
