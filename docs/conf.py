@@ -56,6 +56,7 @@ html_title = "sparse-embed"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 copybutton_exclude = ".linenos, .gp, .go"
 
 
@@ -121,19 +122,17 @@ def skip_inherited(app: Sphinx, what: str, name: str, member: object, skip: bool
     return True if callable(member) and module.partition(".")[0] not in PACKAGES else None
 
 
-def describe_field(app: Sphinx, what: str, name: str, member: object, options: object, lines: list[str]) -> None:
-    """A field of a pydantic model has a description in the place of a docstring."""
-    if what == "attribute":
-        owner, _, attribute = name.rpartition(".")
-        field = getattr(load(owner), "model_fields", {}).get(attribute)
-        if field is not None and field.description:
-            lines[:] = [field.description]
-
-
 def name_vectors(
     app: Sphinx, what: str, name: str, member: object, options: object, arguments: str | None, returns: str | None
 ) -> tuple[str | None, str | None] | None:
-    """The two encoders share their methods; each reader wants to see the type of one."""
+    """The two encoders share their methods; each reader wants to see the type of one.
+
+    Nobody builds an error, and a pydantic model lists its fields as parameters below.
+    """
+    if what == "exception":
+        return "", None
+    if what == "class" and hasattr(member, "model_fields"):
+        return "(**settings)", None
     if returns is None:
         return None
     vector = "~sparse_embed.SparseVector" if ".SparseEncoder." in name else "tuple[float, ...]"
@@ -167,6 +166,5 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", name_vectors)
     app.connect("build-finished", write_for_models)
     app.connect("autodoc-skip-member", skip_inherited)
-    app.connect("autodoc-process-docstring", describe_field)
     app.connect("builder-inited", write_command_line)
     app.connect("missing-reference", resolve)

@@ -28,7 +28,7 @@ from tests.ways import meeting
 
 PAGE = Path(__file__).parents[1] / "docs/troubleshooting.md"
 ON_PAGE: dict[str, str] = dict(
-    re.findall(r"^## (.+?)\n\n```text\n(.+?)\n```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    re.findall(r"^## (.+?)\n\n```output\n(.+?)\n```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 )
 
 

@@ -28,7 +28,7 @@ from sparse_embed.settings import Kind
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".ndjson")
 ROW_GROUP: Final = 16_384  # rows at least, in the finished file
-NOTE: Final = ".note.json"
+NOTE: Final = b"note"
 REJECTS: Final = ".rejects.jsonl"
 
 
@@ -153,12 +153,12 @@ class FileTarget:
             ends = [0, *(rows.stop for rows in parts)]
             if [*(rows.start for rows in parts), total] != ends:
                 raise SparseEmbedError(f"the parts in {self._parts} do not fit together. {self._again}")
-            notes = [self._note(rows) for rows in parts]
-            rejects = [reject for _, rejects in notes for reject in rejects]
-            if rejects:
-                _write_whole(self._rejects, lambda file: file.writelines(map(_line, rejects)), self._parts)
+            report = replace(Report.sum(self._note(part)[0] for part in parts), total=total, finished=True)
+            self._rejects.unlink(missing_ok=True)
+            if report.rejected:
+                rejects = (_line(reject) for part in parts for reject in self._note(part)[1])
+                _write_whole(self._rejects, lambda file: file.writelines(rejects), self._parts)
             _write_whole(self.path, lambda file: self._join(file, parts), self._parts)
-            report = replace(Report.sum(note for note, _ in notes), total=total, finished=True)
             self._write_manifest(report)
             self._remove_parts()
         return report
@@ -187,51 +187,51 @@ class FileTarget:
             rejected_rows=rejects[:100],
         )
         part = range(_number(run[0]), _number(run[-1]) + 1)
-        # The note first: a part counts once its data is there.
-        note = {"report": asdict(report), "rejects": rejects}
-        _write_whole(self._path_of(part, NOTE), lambda file: file.write(_line(note)))
-        _write_whole(self._path_of(part), lambda file: self._write_rows(file, rows))
+        note = _line({"report": asdict(report), "rejects": rejects})
+        _write_whole(self._path_of(part), lambda file: self._write_part(file, note, rows))
         return report
 
-    def _write_rows(self, file: IO[bytes], rows: Sequence[Embedded]) -> None:
+    def _write_part(self, file: IO[bytes], note: bytes, rows: Sequence[Embedded]) -> None:
+        """Rows after their note, which is a JSON Lines part's first line, and an Arrow part's metadata."""
         if self.typed:
-            table = self._layout.table(rows, self._columns, self._types)
-            with pq.ParquetWriter(file, table.schema, **self._options()) as writer:
+            table = self._layout.table(rows, self._columns, self._types).replace_schema_metadata({NOTE: note})
+            with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
                 writer.write_table(table)
         else:
-            file.writelines(f"{line}\n".encode() for line in self._layout.lines(rows, self._columns))
+            file.write(note)
+            file.writelines(line + b"\n" for line in self._layout.lines(rows, self._columns))
+
+    def _note(self, part: range) -> tuple[Report, list[dict[str, Any]]]:
+        """Counts and rejects of a part."""
+        with self._path_of(part).open("rb") as file:
+            note = json.loads(pa.ipc.open_file(file).schema.metadata[NOTE] if self.typed else file.readline())
+        return Report(**note["report"]), note["rejects"]
 
     def _join(self, file: IO[bytes], parts: Sequence[range]) -> None:
         if not self.typed:
             for part in parts:
-                with self._path_of(part).open("rb") as content:
-                    shutil.copyfileobj(content, file, 1 << 20)
+                with self._path_of(part).open("rb") as rows:
+                    rows.readline()
+                    shutil.copyfileobj(rows, file, 1 << 20)
             return
         schema = self._layout.table([], self._columns, self._types).schema
-        with pq.ParquetWriter(file, schema, **self._options()) as writer:
+        # Texts may repeat, which a dictionary makes use of; numbers of vectors do not.
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=texts or False) as writer:
             tables: list[pa.Table] = []
             for part in parts:
-                tables.append(pq.ParquetFile(self._path_of(part)).read())
-                if sum(len(table) for table in tables) >= ROW_GROUP or part == parts[-1]:
-                    writer.write_table(pa.concat_tables(tables).combine_chunks())
+                with self._path_of(part).open("rb") as rows:
+                    tables.append(pa.ipc.open_file(rows).read_all().replace_schema_metadata(None))
+                if sum(map(len, tables)) >= ROW_GROUP or part == parts[-1]:
+                    writer.write_table(pa.concat_tables(tables), row_group_size=2 * ROW_GROUP)
                     tables = []
 
-    def _options(self) -> dict[str, Any]:
-        """Of Parquet: texts may repeat, which a dictionary makes use of; numbers of vectors do not."""
-        texts = [name for name, kind in self._types.items() if pa.types.is_string(kind) and name in self._columns]
-        return {"compression": "zstd", "use_dictionary": texts or False}
-
-    def _path_of(self, part: range, suffix: str = "") -> Path:
-        return self._parts / f"{part.start:012d}-{part.stop:012d}{suffix or self.path.suffix}"
+    def _path_of(self, part: range) -> Path:
+        return self._parts / f"{part.start:012d}-{part.stop:012d}.part"
 
     def _finished_parts(self) -> list[range]:
-        names = (file.name.removesuffix(self.path.suffix) for file in self._parts.glob(f"*{self.path.suffix}"))
-        found = (re.fullmatch(r"(\d{12})-(\d{12})", name) for name in names)
+        found = (re.fullmatch(r"(\d{12})-(\d{12})\.part", file.name) for file in self._parts.glob("*.part"))
         return sorted((range(int(match[1]), int(match[2])) for match in found if match), key=lambda rows: rows.start)
-
-    def _note(self, part: range) -> tuple[Report, list[dict[str, Any]]]:
-        note = json.loads(self._path_of(part, NOTE).read_bytes())
-        return Report(**note["report"]), note["rejects"]
 
     def _read_manifest(self) -> dict[str, Any] | None:
         """None if the target was not begun, or was finished and then deleted."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
+from pydantic_core import to_json
 
 from sparse_embed.arrow import list_column, to_arrow
 from sparse_embed.bulk.sources import Row
@@ -71,7 +72,7 @@ class Layout(NamedTuple):
         """
         return pa.table({name: self._column(name, rows, types) for name in columns})
 
-    def lines(self, rows: Sequence[Embedded], columns: Sequence[str]) -> Iterator[str]:
+    def lines(self, rows: Sequence[Embedded], columns: Sequence[str]) -> Iterator[bytes]:
         """The rows as JSON objects."""
         for row in rows:
             record: dict[str, Any] = {name: row.row.kept.get(name) for name in columns} | {"id": row.row.id}
@@ -80,7 +81,7 @@ class Layout(NamedTuple):
                 record[self.sparse] = vector and {"indices": vector.indices, "values": vector.values}
             if self.dense in columns:
                 record[self.dense] = row.dense
-            yield json.dumps(record, ensure_ascii=False, default=str)
+            yield to_json(record, bytes_mode="base64")
 
     def _column(self, name: str, rows: Sequence[Embedded], types: Mapping[str, pa.DataType]) -> pa.Array:
         if name == self.sparse:

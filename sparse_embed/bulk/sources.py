@@ -5,7 +5,6 @@ Decides what a row is, which rows are bad, and what identifies an input. Reads l
 
 import csv
 import glob
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic_core import from_json
 
 from sparse_embed.errors import ConfigurationError
 
@@ -103,7 +103,7 @@ class Source:
         Raises:
             ConfigurationError: A column is missing, or its values have no common type.
         """
-        types = dict.fromkeys(["id", *self.keep], pa.null()) if typed else {}
+        types = dict.fromkeys([*([] if self.id is None else ["id"]), *self.keep], pa.null()) if typed else {}
         rows, records, missing, present = 0, self._records(), set(self._columns()), list[str]()
         while part := list(islice(records, SLICE)):
             good = []
@@ -127,7 +127,7 @@ class Source:
             with path.open("rb") as file:
                 digest.update(file_digest(file, "sha256").digest())
         types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
-        return Scan(rows, digest.hexdigest(), types | (self._declared() if typed else {}))
+        return Scan(rows, digest.hexdigest(), {"id": pa.int64()} | types | (self._declared() if typed else {}))
 
     def _records(self) -> Iterator[Record]:
         for path in self.files:
@@ -208,13 +208,9 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
 def _parse_json(line: bytes) -> dict[str, Any] | str:
     try:
-        record = json.loads(line)
-        if b"\\ud" in line.lower():  # perhaps half a surrogate pair
-            json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeError:
-        return "not valid Unicode"
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
+        record = from_json(line)  # refuses what is not valid Unicode, too
+    except ValueError as error:
+        return f"not JSON: {error}".replace(" at line 1 column", " at column")
     return record if isinstance(record, dict) else "not a JSON object"
 
 
