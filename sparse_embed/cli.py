@@ -5,18 +5,24 @@ Decides options and what is printed. Leaves the work to the modules it calls.
 
 import os
 import socket
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from sparse_embed import __version__
 
 try:
     import typer
 
+    from sparse_embed import commands
     from sparse_embed.server import create_app, own_bm25
-    from sparse_embed.server.run import is_loopback, listen, url_of
+    from sparse_embed.server.engines.bm25 import Bm25
+    from sparse_embed.server.engines.weights import ModelError
+    from sparse_embed.server.models import find_models
+    from sparse_embed.server.run import is_loopback, listen, load_models, url_of
     from sparse_embed.server.run import serve as run_server
+    from sparse_embed.server.served import Served, Settings
 except ModuleNotFoundError as missing:
     # The console script imports this module directly: only here can a sentence replace its traceback.
     if (missing.name or "").partition(".")[0] == "sparse_embed":
@@ -29,6 +35,7 @@ KEY_VARIABLE = "SPARSE_EMBED_SERVER_KEY"
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
 )
+app.add_typer(commands.app)
 
 
 class LogLevel(StrEnum):
@@ -39,6 +46,13 @@ class LogLevel(StrEnum):
     warning = "warning"
     info = "info"
     debug = "debug"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    text = "text"
+    json = "json"
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,6 +73,7 @@ def main(
 
 @app.command()
 def serve(
+    *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8900,
     stand_in: Annotated[
@@ -72,7 +87,27 @@ def serve(
             help="A further BM25 model, e.g. de,language=german,document-length=90; also stop-words=FILE. Repeatable.",
         ),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=PATH]",
+            help="An open model under this name, from a folder or the Hugging Face hub. Repeatable. Needs the extra"
+            " `models`.",
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of the hub, for one model.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch from the hub what is not here yet.")] = False,
+    device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, mps ... [default: the best]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads that models compute with.")] = None,
+    max_batch_tokens: Annotated[
+        int, typer.Option(min=1, help="Largest batch of a model, padding included; more for a GPU.")
+    ] = Settings.max_batch_tokens,
+    max_queue_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens that may wait per model, more is refused. [default: 20 seconds of work]"),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much to write to stderr.")] = LogLevel.warning,
+    log_format: Annotated[LogFormat, typer.Option(help="How log lines look.")] = LogFormat.text,
 ) -> None:
     """Run a local provider that speaks the wire formats of Chroma Cloud Embed and of Pinecone Inference.
 
@@ -89,8 +124,12 @@ def serve(
         typer.echo(f"Other machines can reach host {host!r}: set {KEY_VARIABLE} first.", err=True)
         raise typer.Exit(2)
     try:
+        models = find_models(model or (), revision=revision, download=download)
+    except ModelError as error:
+        _fail(error)
+    try:
         further = [own_bm25.read_option(option) for option in bm25 or ()]
-        served = create_app(api_key=api_key, stand_in=stand_in, own_bm25=further)
+        served = create_app(api_key=api_key, stand_in=stand_in, own_bm25=further, models=models)
     except ValueError as error:
         typer.echo(f"--bm25: {error}", err=True)
         raise typer.Exit(2) from None
@@ -101,18 +140,17 @@ def serve(
         raise typer.Exit(1) from None
 
     url = url_of(listener)
-    typer.echo(f"Local provider on {url} (Ctrl-C stops it)")
-    own_names = "".join(f", {model.name} (sparse)" for model in further)
-    typer.echo(f"Models: local/bm25 (sparse), local/hashing (dense, no semantics){own_names}")
-    if stand_in:
-        typer.echo(
-            "Stand-in: these two also answer for the providers' own models. Those answers are NOT their vectors."
-        )
-    typer.echo(f"Playground: open {url} in a browser")
-    typer.echo("\nPoint clients at it:")
-    typer.echo(f"  export CHROMA_EMBED_URL={url} CHROMA_API_KEY={_key_hint(api_key)}")
-    typer.echo(f"  export PINECONE_CONTROLLER_HOST={url} PINECONE_API_KEY={_key_hint(api_key)}")
-    run_server(served, listener, log_level=log_level.value)
+
+    def load() -> None:
+        for found in models:
+            typer.echo(f"Loading {found.name} ({found.files.kind}) from {found.files.source} ...", err=True)
+        load_models(models, Settings(device, threads, max_batch_tokens, max_queue_tokens))
+        _announce(url, api_key, stand_in=stand_in, own_bm25=further, models=models)
+
+    try:
+        run_server(served, listener, log_level=log_level.value, log_format=log_format.value, load=load)
+    except ModelError as error:
+        _fail(error)
 
 
 @app.command()
@@ -143,11 +181,22 @@ def demo(
     provider: Annotated[
         ProviderName | None, typer.Option(help="Use the real service, with its key in the environment.")
     ] = None,
+    sparse_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[=PATH]", help="An open model instead of BM25, as of serve's --model."),
+    ] = None,
+    dense_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[=PATH]", help="An open model instead of hashed n-grams, as of serve's --model."),
+    ] = None,
 ) -> None:
     """Search Python's own documentation with both frameworks; no account is needed.
 
-    Needs the extra `all`: pip install 'sparse-embed[all]'.
+    Needs the extra `all`: pip install 'sparse-embed[all]'; for models also the extra `models`.
     """
+    if provider is not None and (sparse_model or dense_model):
+        typer.echo("--provider has its own models: leave --sparse-model and --dense-model out", err=True)
+        raise typer.Exit(2)
     try:
         from sparse_embed.demo import run
     except ModuleNotFoundError as missing:
@@ -158,10 +207,39 @@ def demo(
     from sparse_embed.errors import SparseEmbedError
 
     try:
-        run(None if provider is None else provider.value, Console())
+        run(
+            None if provider is None else provider.value,
+            Console(),
+            sparse_model=sparse_model,
+            dense_model=dense_model,
+        )
+    except ModelError as error:
+        _fail(error)
     except SparseEmbedError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _announce(
+    url: str, api_key: str | None, *, stand_in: bool, own_bm25: Sequence[Bm25], models: Sequence[Served]
+) -> None:
+    further = "".join(f", {engine.name} (sparse)" for engine in own_bm25)
+    further += "".join(f", {model.name} ({model.files.kind})" for model in models)
+    typer.echo(f"Local provider on {url} (Ctrl-C stops it)")
+    typer.echo(f"Models: local/bm25 (sparse), local/hashing (dense, no semantics){further}")
+    if stand_in:
+        typer.echo(
+            "Stand-in: these two also answer for the providers' own models. Those answers are NOT their vectors."
+        )
+    typer.echo(f"Playground: open {url} in a browser")
+    typer.echo("\nPoint clients at it:")
+    typer.echo(f"  export CHROMA_EMBED_URL={url} CHROMA_API_KEY={_key_hint(api_key)}")
+    typer.echo(f"  export PINECONE_CONTROLLER_HOST={url} PINECONE_API_KEY={_key_hint(api_key)}")
+
+
+def _fail(error: ModelError) -> NoReturn:
+    typer.echo(str(error), err=True)
+    raise typer.Exit(1) from None
 
 
 def _key_hint(api_key: str | None) -> str:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, Ty
 
 from pydantic import TypeAdapter, ValidationError
 
+from sparse_embed.arrow import from_arrow as from_arrow  # noqa: PLC0414  # public here: mypy wants it written so
+from sparse_embed.arrow import to_arrow as to_arrow  # noqa: PLC0414  # likewise
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.extras import requires
-from sparse_embed.vectors import MAX_INDEX, SparseVector
+from sparse_embed.vectors import FLOAT32_MAX, FLOAT32_MIN, MAX_INDEX, SparseVector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 T = TypeVar("T")
-FLOAT32_MIN: Final = 2.0**-126  # the smallest normal one: Elasticsearch refuses subnormal weights
-FLOAT32_MAX: Final = 2.0**128 - 2.0**104
 
 
 class PineconeDict(TypedDict):

@@ -2,7 +2,7 @@
 
 The text is Python's own language reference, which every installation of Python contains. Unless a provider is named, a
 local one is started on a free port and nothing leaves the machine. LangChain then uses Chroma's wire format, and
-LlamaIndex Pinecone's.
+LlamaIndex Pinecone's. It can run open models, from a folder or downloaded before.
 """
 
 import re
@@ -92,21 +92,30 @@ def passages() -> list[Document]:
     return documents
 
 
-def run(provider: Literal["chroma", "pinecone"] | None, console: Console) -> None:
+def run(
+    provider: Literal["chroma", "pinecone"] | None,
+    console: Console,
+    *,
+    sparse_model: str | None = None,
+    dense_model: str | None = None,
+) -> None:
     """Index the passages and search them, once with each framework.
 
     Args:
         provider: A real provider, with its key in the environment; None starts a local one.
         console: Where to print.
+        sparse_model: A model with weights for the local one, ``NAME`` or ``NAME=PATH``; None for BM25.
+        dense_model: The same, dense; None for hashed n-grams.
 
     Raises:
         SparseEmbedError: The real provider cannot be used.
+        ModelError: A model cannot be served.
     """
     documents = passages()
     console.print(
         f"{len(documents)} passages of Python's language reference, hybrid search (sparse + dense) in Qdrant\n"
     )
-    with _setups(provider, console) as (for_langchain, for_llama_index):
+    with _setups(provider, console, sparse_model, dense_model) as (for_langchain, for_llama_index):
         for framework, setup, index in (
             ("LangChain", for_langchain, _with_langchain),
             ("LlamaIndex", for_llama_index, _with_llama_index),
@@ -122,16 +131,27 @@ def run(provider: Literal["chroma", "pinecone"] | None, console: Console) -> Non
 
 
 @contextmanager
-def _setups(provider: Literal["chroma", "pinecone"] | None, console: Console) -> Iterator[tuple[Setup, Setup]]:
+def _setups(
+    provider: Literal["chroma", "pinecone"] | None, console: Console, sparse_model: str | None, dense_model: str | None
+) -> Iterator[tuple[Setup, Setup]]:
     if provider is not None:
         setup = Setup(provider, {}, {})
         yield setup, setup
         return
-    with local_provider() as url:
-        console.print(f"Local provider on {url}: BM25 (sparse) and hashed character n-grams (dense, no semantics)\n")
+    models: dict[Literal["sparse", "dense"], str] = {
+        "sparse": _name(sparse_model) or "local/bm25",
+        "dense": _name(dense_model) or "local/hashing",
+    }
+    with local_provider(models=[option for option in (sparse_model, dense_model) if option]) as url:
+        described = {"local/bm25": "BM25", "local/hashing": "hashed character n-grams, no semantics"}
+        sparse, dense = (described.get(name, name) for name in models.values())
+        console.print(f"Local provider on {url}: {sparse} (sparse) and {dense} (dense)\n")
         address = {"base_url": url, "api_key": "local"}
-        models: dict[Literal["sparse", "dense"], str] = {"sparse": "local/bm25", "dense": "local/hashing"}
         yield Setup("chroma", address, models), Setup("pinecone", address, models)
+
+
+def _name(option: str | None) -> str:
+    return (option or "").partition("=")[0]
 
 
 # BM25 leaves the weight of rare terms (IDF) to the store; learned models such as SPLADE include it.

@@ -14,6 +14,8 @@ from sparse_embed.errors import ConfigurationError
 
 T = TypeVar("T")
 MAX_INDEX = 2**32 - 1
+FLOAT32_MIN = 2.0**-126  # the smallest normal one: Elasticsearch refuses subnormal weights
+FLOAT32_MAX = 2.0**128 - 2.0**104
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -43,6 +43,7 @@ def test_the_command_installs_an_extra_though_the_package_is_on_no_index():
         ("numpy", "to_numpy(vector)", "numpy is not installed: pip install 'sparse-embed[retrievers]'"),
         ("scipy", "to_scipy([vector])", "scipy is not installed: pip install scipy"),
         ("qdrant_client", "to_qdrant(vector)", "qdrant-client is not installed: pip install 'sparse-embed[qdrant]'"),
+        ("pyarrow", "to_arrow([vector])", "pyarrow is not installed: pip install 'sparse-embed[bulk]'"),
         ("chromadb", "to_chroma(vector)", "chromadb is not installed: pip install 'sparse-embed[chroma]'"),
     ],
 )

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import to_json
 
-from sparse_embed.server.engines import Role, SparseTerms, VectorType
+from sparse_embed.server.engines import DenseAnswer, Question, Role, SparseAnswer, SparseTerms, VectorType
 from sparse_embed.server.errors import Refusal, explain
-from sparse_embed.server.models import Catalogue
+from sparse_embed.server.models import Catalogue, Model
 
+TARGETS: dict[str, Role] = {"query": "query", "documents": "document"}
 MAX_TEXTS = 100  # docs.trychroma.com, read 2026-11; more is refused with 413
 
 
@@ -37,9 +38,9 @@ class EmbedRequestBody(BaseModel):
     fetch_tokens: Flag = None  # what official clients send for `fetch_labels`
 
     @property
-    def role(self) -> Role:
-        """Role of the texts; `instructions` does not tell, so those are documents."""
-        return "query" if self.target == "query" else "document"
+    def role(self) -> Role | None:
+        """Role of the texts, None when neither of the targets that official clients know tells it."""
+        return TARGETS.get(self.target or "")
 
 
 def read(body: bytes) -> EmbedRequestBody:
@@ -59,29 +60,35 @@ def read(body: bytes) -> EmbedRequestBody:
     return request
 
 
-def answer(body: bytes, model_name: str, vector_type: VectorType, catalogue: Catalogue) -> tuple[bytes, str]:
-    """Return the JSON of an answer and the name of the engine that made it.
+def ask(body: bytes, model_name: str, vector_type: VectorType, catalogue: Catalogue) -> tuple[Model, Question]:
+    """Return what a request asks for, and of which model.
 
     Args:
         body: The request's body.
         model_name: Its model header.
         vector_type: What the endpoint is for.
-        catalogue: The models and engines that are there.
+        catalogue: The models that are there.
 
     Raises:
         Refusal: 400, 413, or 501 for a model that cannot do this here.
     """
     model = catalogue.find(model_name, "chroma", unknown=400, absent=501, vector_type=vector_type)
     request = read(body)
-    role = model.role or request.role
-    embeddings: list[Any]
-    if vector_type == "sparse":
-        sparse = catalogue.sparse_engine(model).embed(request.texts, role)
-        labelled = bool(request.fetch_labels or request.fetch_tokens)
-        embeddings, num_tokens = [_sparse_item(terms, labelled) for terms in sparse.vectors], sparse.num_tokens
-    else:
-        embeddings, num_tokens = catalogue.dense.embed(request.texts, role, dimension=model.dimension)
-    return to_json({"embeddings": embeddings, "num_tokens": num_tokens}), model.engine
+    return model, Question(
+        request.texts,
+        model.role_of(request.role),
+        instructions=request.instructions or "",
+        task=request.task or "",
+        labelled=bool(request.fetch_labels or request.fetch_tokens),
+    )
+
+
+def write(answer: SparseAnswer | DenseAnswer, question: Question) -> bytes:
+    """Return the JSON of an answer."""
+    embeddings: list[Any] = answer.vectors
+    if isinstance(answer, SparseAnswer):
+        embeddings = [_sparse_item(terms, question.labelled) for terms in answer.vectors]
+    return to_json({"embeddings": embeddings, "num_tokens": answer.num_tokens})
 
 
 def _sparse_item(terms: SparseTerms, labelled: bool) -> dict[Literal["indices", "values", "labels"], object]:

@@ -17,7 +17,14 @@ CHROMA_MODEL = "x-chroma-embedding-model"
 PINECONE_KEY = "api-key"
 
 # `code` of Pinecone's ErrorResponse (API 2025-10, read 2026-11); what is not here is the client's fault.
-_PINECONE_CODES = {401: "UNAUTHENTICATED", 404: "NOT_FOUND", 405: "UNIMPLEMENTED", 500: "UNKNOWN"}
+_PINECONE_CODES = {
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    429: "RESOURCE_EXHAUSTED",
+    500: "UNKNOWN",
+    503: "UNAVAILABLE",
+}
 
 
 class Refusal(Exception):  # noqa: N818  # an answer that the protocol provides for
@@ -26,12 +33,14 @@ class Refusal(Exception):  # noqa: N818  # an answer that the protocol provides 
     Attributes:
         status: HTTP status.
         message: What to change, in one sentence; shown to the caller.
+        retry_after: Seconds after which the same request may do better; None where it will not.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.retry_after = retry_after
 
 
 def wire_of(path: str, headers: Mapping[str, str]) -> Wire:

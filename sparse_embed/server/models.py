@@ -9,10 +9,25 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sparse_embed.server.engines import DenseEngine, Role, SparseEngine, VectorType, bm25, hashing
+from sparse_embed.server.batching import Job
+from sparse_embed.server.engines import (
+    NO_LIMIT,
+    DenseAnswer,
+    DenseEngine,
+    Question,
+    Role,
+    SparseAnswer,
+    SparseEngine,
+    VectorType,
+    bm25,
+    hashing,
+)
+from sparse_embed.server.engines.weights import ModelError
 from sparse_embed.server.errors import Refusal, Wire, clip
+from sparse_embed.server.served import ENGINE, Served
 
 PINECONE_MAX_INPUTS = 96
+SHORTEST_LIMIT = 8  # tokens: room for the special ones of any model, and for a word
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,19 @@ class Model:
             return self.own_engine
         return bm25.Bm25.name if self.vector_type == "sparse" else hashing.Hashing.name
 
+    def role_of(self, asked: Role | None) -> Role:
+        """Return the role of a request's texts.
+
+        Args:
+            asked: What the request says, None when it does not.
+
+        Raises:
+            Refusal: 400, the model is made for the other role: its vectors would have the right form and no use.
+        """
+        if self.role is not None and asked not in {None, self.role}:
+            raise Refusal(400, f"{self.name} is the {self.role} encoder of a pair: {asked} texts go to the other one")
+        return self.role or asked or "document"
+
     def describe(self) -> dict[str, Any]:
         """Return Pinecone's ``ModelInfo``, as its SDKs 7.3 and 10.2 decode it."""
         described: dict[str, Any] = {
@@ -205,13 +233,88 @@ MODELS = (
 )
 
 
-def check_names(own_bm25: Sequence[bm25.Bm25]) -> None:
+def find_models(options: Sequence[str], *, revision: str | None = None, download: bool = False) -> tuple[Served, ...]:
+    """Find the files of models; nothing is loaded.
+
+    Args:
+        options: ``NAME`` or ``NAME=PATH`` each, see `Served.find`.
+        revision: Branch, tag or commit on the hub, of one model only.
+        download: Whether to fetch from the hub what is not here.
+
+    Raises:
+        ModelError: One cannot be served, or two have one name.
+    """
+    if revision is not None and len(options) != 1:
+        raise ModelError("--revision goes with one --model")
+    found = tuple(Served.find(option, revision=revision, download=download) for option in options)
+    for served in found:
+        check_offer(served)
+    if len({served.name for served in found}) < len(found):
+        raise ModelError("two models have one name")
+    return found
+
+
+def check_offer(served: Served) -> None:
+    """Refuse a model that cannot be what its name says.
+
+    Raises:
+        ModelError: A provider's id, and files that give other vectors; a name that the server gives itself.
+    """
+    known = next((model for model in MODELS if model.name == served.name), None)
+    if known is None:
+        return
+    if not known.official:
+        raise ModelError(f"model {served.name}: the name is taken")
+    if known.vector_type != served.files.kind:
+        raise ModelError(
+            f"model {served.name} gives {known.vector_type} vectors, {served.files.source} {served.files.kind} ones:"
+            " serve it under another name"
+        )
+    if served.ready and known.dimension and served.encoder.size not in (known.dimension, *known.dimensions):
+        raise ModelError(
+            f"model {served.name} gives {known.dimension} numbers per text, {served.files.source}"
+            f" {served.encoder.size}: serve it under another name"
+        )
+
+
+def describe_served(served: Served) -> Model:
+    """Return what clients may ask of a model with weights; both wires have it."""
+    known = next((model for model in MODELS if model.name == served.name), None)
+    encoder = served.encoder
+    limit = max(encoder.limits.values())
+    parameters = [_INPUT_TYPE, _TRUNCATE]
+    if limit < NO_LIMIT:
+        limits = (SHORTEST_LIMIT, limit)
+        parameters.append(Parameter("max_tokens_per_sequence", int, default=limit, within=limits))
+    lengths = served.dimensions
+    if encoder.vector_type == "sparse":
+        parameters.append(Parameter("return_tokens", bool, default=False))
+    elif isinstance(lengths, range):
+        parameters.append(Parameter("dimension", int, default=encoder.size, within=(lengths[0], lengths[-1])))
+    elif len(lengths) > 1:
+        parameters.append(Parameter("dimension", int, tuple(lengths), default=encoder.size))
+    return Model(
+        served.name,
+        _BOTH,
+        encoder.vector_type,
+        known.description if known else f"{served.files.source}, {encoder.vector_type}.",
+        official=False,
+        dimension=encoder.size if encoder.vector_type == "dense" else 0,
+        dimensions=() if isinstance(lengths, range) else tuple(lengths),
+        max_tokens=limit if limit < NO_LIMIT else None,
+        parameters=tuple(parameters),
+        role=known.role if known else None,
+        own_engine=ENGINE,
+    )
+
+
+def check_names(own_bm25: Sequence[bm25.Bm25], models: Sequence[Served] = ()) -> None:
     """Refuse a further BM25 model whose name another model has.
 
     Raises:
         ValueError: There is one.
     """
-    taken = {model.name for model in MODELS}
+    taken = {model.name for model in MODELS} | {model.name for model in models}
     for engine in own_bm25:
         if engine.name in taken:
             raise ValueError(f"the name {engine.name} is taken by another model")
@@ -238,27 +341,41 @@ class Catalogue:
     Attributes:
         stand_in: Whether the engines answer for the providers' own models too.
         sparse: Engine of every sparse model that has none of its own.
-        dense: Engine of every dense model.
+        dense: Engine of every dense model that has none of its own.
+        with_weights: Models with weights, loaded; each takes the place of a provider's own model of its name.
         own_bm25: Further BM25 models, each under its own name.
     """
 
     stand_in: bool = False
     sparse: SparseEngine = field(default_factory=bm25.Bm25)
     dense: DenseEngine = field(default_factory=hashing.Hashing)
+    with_weights: tuple[Served, ...] = ()
     own_bm25: tuple[bm25.Bm25, ...] = ()
 
     @cached_property
     def models(self) -> tuple[Model, ...]:
         """Every model that the server knows, whether or not it can answer for it."""
-        return MODELS + tuple(map(_describe_bm25, self.own_bm25))
-
-    def sparse_engine(self, model: Model) -> SparseEngine:
-        """Return the engine that answers for a sparse model."""
-        return next((engine for engine in self.own_bm25 if engine.name == model.name), self.sparse)
+        described = {served.name: describe_served(served) for served in self.with_weights}
+        known = [described.pop(model.name, model) for model in MODELS]
+        return (*known, *map(_describe_bm25, self.own_bm25), *described.values())
 
     def served(self, wire: Wire) -> list[Model]:
         """Return the models that a client of this wire can use."""
         return [model for model in self.models if wire in model.wires and (self.stand_in or not model.official)]
+
+    def ask(self, model: Model, question: Question) -> SparseAnswer | DenseAnswer | tuple[Served, Job]:
+        """Return the vectors of a request, or its place in the queue of a model with weights.
+
+        Raises:
+            Refusal: The model cannot do this, or not now.
+        """
+        served = next((served for served in self.with_weights if served.name == model.name), None)
+        if served is not None and question.texts:
+            return served, served.submit(question)
+        if model.vector_type == "sparse":
+            engine = next((engine for engine in self.own_bm25 if engine.name == model.name), self.sparse)
+            return engine.embed(question.texts, question.role)
+        return self.dense.embed(question.texts, question.role, dimension=question.dimension or model.dimension)
 
     def find(self, name: str, wire: Wire, *, unknown: int, absent: int, vector_type: VectorType | None = None) -> Model:
         """Return a model that can answer now.
@@ -282,7 +399,7 @@ class Catalogue:
         if model.official and not self.stand_in:
             raise Refusal(
                 absent,
-                f"the weights of {name} are not here: ask for {model.engine},"
+                f"the weights of {name} are not here: start the server with --model {name}, ask for {model.engine},"
                 f" or start the server with --stand-in to have {model.engine} answer for it",
             )
         return model

@@ -1,16 +1,16 @@
 """Pinecone Inference, the server's side: bytes of a request in, bytes of an answer out.
 
 Decides what a body may hold and what the answer looks like (API 2025-10, read 2026-11). Leaves authentication and
-transport to ``app``. The local engines read whole texts: `truncate` and `max_tokens_per_sequence` are checked, and
-change nothing.
+transport to ``app``. BM25 and hashing read whole texts: for them `truncate` and `max_tokens_per_sequence` are checked,
+and change nothing.
 """
 
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import to_json
 
-from sparse_embed.server.engines import Role, SparseTerms
+from sparse_embed.server.engines import DenseAnswer, Question, SparseAnswer, SparseTerms
 from sparse_embed.server.errors import Refusal, Wire, clip, explain
 from sparse_embed.server.models import PINECONE_MAX_INPUTS, Catalogue, Model
 
@@ -49,12 +49,12 @@ def check_parameters(model: Model, parameters: dict[str, JsonValue]) -> None:
             raise Refusal(400, f"parameters.{parameter.name} is required: {', '.join(map(str, parameter.allowed))}")
 
 
-def answer(body: bytes, catalogue: Catalogue) -> tuple[bytes, str]:
-    """Return the JSON of an answer and the name of the engine that made it.
+def ask(body: bytes, catalogue: Catalogue) -> tuple[Model, Question]:
+    """Return what a request asks for, and of which model.
 
     Args:
         body: The request's body.
-        catalogue: The models and engines that are there.
+        catalogue: The models that are there.
 
     Raises:
         Refusal: 400, or 404 for a model that is not here.
@@ -67,20 +67,25 @@ def answer(body: bytes, catalogue: Catalogue) -> tuple[bytes, str]:
     if len(request.inputs) > PINECONE_MAX_INPUTS:
         raise Refusal(400, f"{len(request.inputs)} inputs in one request; at most {PINECONE_MAX_INPUTS} are taken")
     check_parameters(model, request.parameters)
+    parameters: dict[str, Any] = request.parameters
+    return model, Question(
+        [item.text for item in request.inputs],
+        model.role_of("query" if parameters["input_type"] == "query" else "document"),
+        dimension=parameters.get("dimension"),
+        max_tokens=parameters.get("max_tokens_per_sequence"),
+        cut=parameters.get("truncate") != "NONE",
+        labelled=parameters.get("return_tokens", False),
+    )
 
-    texts = [item.text for item in request.inputs]
-    role: Role = "query" if request.parameters["input_type"] == "query" else "document"
-    data: list[dict[str, object]]
-    if model.vector_type == "sparse":
-        sparse = catalogue.sparse_engine(model).embed(texts, role)
-        with_tokens = bool(request.parameters.get("return_tokens", False))
-        data, num_tokens = [_sparse_item(terms, with_tokens) for terms in sparse.vectors], sparse.num_tokens
+
+def write(answer: SparseAnswer | DenseAnswer, model: Model, question: Question) -> bytes:
+    """Return the JSON of an answer."""
+    if isinstance(answer, SparseAnswer):
+        data = [_sparse_item(terms, question.labelled) for terms in answer.vectors]
     else:
-        dimension = cast("int", request.parameters.get("dimension", model.dimension))  # checked above
-        dense = catalogue.dense.embed(texts, role, dimension=dimension)
-        data, num_tokens = [{"vector_type": "dense", "values": values} for values in dense.vectors], dense.num_tokens
+        data = [{"vector_type": "dense", "values": values} for values in answer.vectors]
     answered = {"model": model.name, "vector_type": model.vector_type, "data": data}
-    return to_json(answered | {"usage": {"total_tokens": num_tokens}}), model.engine
+    return to_json(answered | {"usage": {"total_tokens": answer.num_tokens}})
 
 
 def list_models(catalogue: Catalogue, wire: Wire, *, kind: str | None, vector_type: str | None) -> bytes:
@@ -114,4 +119,4 @@ def _sparse_item(terms: SparseTerms, with_tokens: bool) -> dict[str, Any]:
         "sparse_indices": terms.indices,
         "sparse_values": terms.values,
     }
-    return item | {"sparse_tokens": terms.tokens} if with_tokens else item
+    return item | {"sparse_tokens": terms.tokens} if with_tokens and terms.tokens is not None else item

@@ -1,0 +1,244 @@
+"""`embed_file`: from a source to a target, with everything checked before it is paid for."""
+
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from sparse_embed.bulk.files import FileTarget
+from sparse_embed.bulk.layouts import LAYOUTS, Layout
+from sparse_embed.bulk.pipeline import Encoders, Item, Pipeline
+from sparse_embed.bulk.report import Report
+from sparse_embed.bulk.sources import BadRow, Row, Scan, Source, find_files
+from sparse_embed.encoder import DenseEncoder, SparseEncoder
+from sparse_embed.errors import ConfigurationError
+from sparse_embed.events import Listener
+from sparse_embed.options import check_count
+from sparse_embed.providers import read_config
+from sparse_embed.settings import Kind
+from sparse_embed.vectors import Usage
+
+Config: TypeAlias = str | Mapping[str, Any]
+STDIN: Final = "-"
+NOT_OF_DOCUMENTS: Final = ("kind", "return_tokens", "query_model", "query_instructions")
+ENCODERS: Final[Mapping[Kind, type[SparseEncoder] | type[DenseEncoder]]] = {
+    "sparse": SparseEncoder,
+    "dense": DenseEncoder,
+}
+
+
+class Target(Protocol):
+    """Where rows are saved."""
+
+    typed: bool
+    """Whether columns need an Arrow type."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What it adds to the settings that a later run must share."""
+        ...
+
+    @property
+    def own_files(self) -> Sequence[Path]:
+        """Files that are no part of a source in the same folder."""
+        ...
+
+    @property
+    def spool(self) -> Path:
+        """Where standard input is kept while a run lasts."""
+        ...
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from this target."""
+        ...
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Refuse a target that was begun with other settings."""
+        ...
+
+    def begin(self, scan: Scan) -> Report:
+        """Begin, or go on; returns what earlier runs have done."""
+        ...
+
+    def unfinished(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The rows that earlier runs have not done."""
+        ...
+
+    def save(self, items: Sequence[Item], spent: Report) -> Report:
+        """Save rows; returns their counts."""
+        ...
+
+    def finish(self) -> Report:
+        """Complete the target."""
+        ...
+
+
+def embed_file(
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    *,
+    sparse: Config | None = None,
+    dense: Config | None = None,
+    text: str = "text",
+    id: str | None = None,  # noqa: A002  # the word of every store
+    keep: Sequence[str] = (),
+    layout: Literal["plain", "pinecone", "milvus"] = "plain",
+    part_rows: int = 2048,
+    on_bad_row: Literal["fail", "skip"] = "fail",
+    price: float | None = None,
+    on_progress: Callable[[Report], None] | None = None,
+    on_event: Listener | None = None,
+) -> Report:
+    """Embed the texts of a source into a target, one row per text, in order.
+
+    The same call goes on where an earlier one was stopped, by an error, Ctrl-C or ``kill -9``: at most
+    ``max_concurrency * batch_size + part_rows`` texts are then paid for again. Memory does not grow with the source.
+
+    A blank or missing text has null vectors. All rows are read once before anything is sent, so that a broken one costs
+    nothing.
+
+    Example:
+        >>> embed_file("docs.jsonl", "docs.parquet", sparse="pinecone", keep=["title"])
+
+    Args:
+        source: A JSONL, CSV, TSV or Parquet file, a folder or glob of them, or ``"-"`` for JSONL on standard input.
+        target: A file that ends in ``.parquet`` or ``.jsonl``, or ``"qdrant:URL/COLLECTION"`` (its key is read from
+            QDRANT_API_KEY).
+        sparse: ``"provider"``, ``"provider:model"``, or a mapping of arguments of `SparseEncoder`.
+        dense: The same for `DenseEncoder`. At least one of the two is needed.
+        text: Column of the texts.
+        id: Column of the ids, texts or whole numbers. None: the row's number, from 0.
+        keep: Further columns to keep.
+        layout: ``"plain"``, or exactly the columns that Pinecone's or Milvus' import accepts. Rows that those refuse
+            are written to ``TARGET.rejects.jsonl``, with the reason.
+        part_rows: Rows that are saved together, at most.
+        on_bad_row: Whether a row that cannot be read is an error, or is written to the rejects.
+        price: Price of a million tokens, for the report.
+        on_progress: Called with the counts so far whenever they change.
+        on_event: Called with each event of ``sparse_embed.events``.
+
+    Raises:
+        ConfigurationError: Bad options, a bad row, or a target that was begun with another input or other settings.
+        SparseEmbedError: A request failed, or the target cannot be written. What was embedded before is kept.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise ConfigurationError("an event loop is running: use await asyncio.to_thread(embed_file, ...)")
+    started = time.monotonic()
+    configs: dict[Kind, Config | None] = {"sparse": sparse, "dense": dense}
+    encoders = {kind: _open_encoder(kind, config, on_event) for kind, config in configs.items() if config is not None}
+    if not encoders:
+        raise ConfigurationError("name what to embed with: sparse, dense or both")
+    check_count("part_rows", part_rows)
+    for name, choice, choices in (("layout", layout, LAYOUTS), ("on_bad_row", on_bad_row, ("fail", "skip"))):
+        if choice not in choices:
+            raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, not {choice!r}")
+    output = _open_target(str(target), LAYOUTS[layout], list(encoders), keep)
+    settings: dict[str, Any] = {kind: _describe(encoder) for kind, encoder in encoders.items()}
+    settings |= {"text": text, "id": id, **output.settings}
+
+    def refuse(row: BadRow) -> None:
+        if on_bad_row == "fail":
+            raise ConfigurationError(f"{row.where}: {row.reason} (on_bad_row='skip' leaves out such rows)")
+
+    with output.locked():
+        output.check(settings)
+        rows = Source(_find_files(str(source), output), text, id, keep)
+        report = output.begin(rows.scan(on_bad_row=refuse, typed=output.typed))
+        if not report.finished:
+            resumed, meter = report.rows, _Meter(encoders, started)
+
+            def save(items: list[Item]) -> None:
+                nonlocal report
+                report += output.save(items, meter.take())
+
+            def tell() -> None:
+                if on_progress is not None:
+                    on_progress((report + meter.spent()).priced(price))
+
+            tell()
+            in_flight = max(encoder._batch_size * encoder._settings.max_concurrency for encoder in encoders.values())
+            pipeline = Pipeline(
+                output.unfinished(rows.rows()),
+                encoders,
+                batch_rows=min(encoder._batch_size for encoder in encoders.values()),
+                ahead=in_flight + part_rows,
+                part_rows=part_rows,
+                save=save,
+                tell=tell,
+            )
+            asyncio.run(pipeline.run())
+            report = replace(output.finish(), resumed=resumed)
+    return report.priced(price)
+
+
+class _Meter:
+    """What was spent since the last `take`."""
+
+    def __init__(self, encoders: Encoders, started: float) -> None:
+        self._encoders = list(encoders.values())
+        self._taken, self._since = [Usage() for _ in encoders], started
+
+    def spent(self) -> Report:
+        """Tokens, requests and seconds."""
+        used = [(encoder.usage, before) for encoder, before in zip(self._encoders, self._taken, strict=True)]
+        return Report(
+            tokens=sum(now.total_tokens - before.total_tokens for now, before in used),
+            requests=sum(now.requests - before.requests for now, before in used),
+            retries=sum(now.retries - before.retries for now, before in used),
+            seconds=time.monotonic() - self._since,
+        )
+
+    def take(self) -> Report:
+        """The same, and begin anew."""
+        spent = self.spent()
+        self._taken, self._since = [encoder.usage for encoder in self._encoders], time.monotonic()
+        return spent
+
+
+def _find_files(source: str, target: Target) -> Sequence[Path]:
+    if source != STDIN:
+        return find_files(source, without=target.own_files)
+    with target.spool.open("wb") as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+    return [target.spool]
+
+
+def _open_encoder(kind: Kind, config: Config, on_event: Listener | None) -> SparseEncoder | DenseEncoder:
+    arguments = read_config(config)
+    if on_event is not None:
+        arguments["on_event"] = on_event
+    encoder = ENCODERS[kind].from_config(arguments)
+    encoder._settings.address(encoder._provider.endpoint)  # without a key, nothing needs to be read
+    return encoder
+
+
+def _open_target(target: str, layout: Layout, kinds: Sequence[Kind], keep: Sequence[str]) -> Target:
+    if target.startswith("qdrant:"):
+        from sparse_embed.bulk.qdrant import QdrantTarget
+
+        return QdrantTarget(target, layout, kinds)
+    return FileTarget(Path(target), layout, kinds, keep)
+
+
+def _describe(encoder: SparseEncoder | DenseEncoder) -> dict[str, Any]:
+    """Everything that decides the vector of a document, apart from its text."""
+    provider = encoder._provider
+    described: dict[str, Any] = {
+        "provider": provider.name,
+        "address": encoder._settings.base_url_for(provider.endpoint),
+    }
+    for field in fields(provider):
+        value = getattr(provider, field.name)
+        if value is not None and field.name not in NOT_OF_DOCUMENTS:
+            described[field.name] = dict(value) if isinstance(value, Mapping) else value
+    return described

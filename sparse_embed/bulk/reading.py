@@ -1,0 +1,67 @@
+"""Reading a finished target again, to search it."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sparse_embed.arrow import from_arrow
+from sparse_embed.errors import ConfigurationError
+from sparse_embed.index import InvertedIndex
+from sparse_embed.vectors import SparseVector
+
+SLICE: Final = 2048
+SPARSE: Final = ("sparse", "sparse_values")  # the column's name in the layouts
+DENSE: Final = ("dense", "values")
+
+
+def read_index(path: Path) -> InvertedIndex:
+    """An index over the sparse column of a file; the other columns are each document's metadata.
+
+    Raises:
+        ConfigurationError: It cannot be read, or has no sparse vectors.
+    """
+    index = InvertedIndex()
+    try:
+        for rows, vectors in _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_jsonl(path):
+            found = [(row, vector) for row, vector in zip(rows, vectors, strict=True) if vector is not None]
+            ids = [str(row.pop("id")) for row, _ in found]
+            index.add(ids, [vector for _, vector in found], [row for row, _ in found])
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ConfigurationError(f"{path} cannot be read as a file of `sparse-embed embed`: {error}") from None
+    return index
+
+
+def read_model(path: Path) -> dict[str, Any]:
+    """The arguments of the sparse encoder that made a file, from its manifest.
+
+    Raises:
+        ConfigurationError: There is no manifest.
+    """
+    try:
+        made = json.loads(path.with_name(f"{path.name}.manifest.json").read_bytes())["settings"]["sparse"]
+    except (OSError, ValueError, LookupError):
+        raise ConfigurationError(f"there is no manifest beside {path}: name its model with --sparse") from None
+    return {"base_url" if name == "address" else name: value for name, value in made.items()}
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[list[dict[str, Any]], list[SparseVector | None]]]:
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        sparse = next((name for name in SPARSE if name in names), SPARSE[0])
+        for batch in file.iter_batches(SLICE, columns=[name for name in names if name not in DENSE]):
+            table = pa.Table.from_batches([batch])
+            yield table.drop_columns(sparse).to_pylist(), from_arrow(table[sparse])
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[list[dict[str, Any]], list[SparseVector | None]]]:
+    with path.open(encoding="utf-8") as file:
+        while rows := [json.loads(line) for line in islice(file, SLICE)]:
+            vectors = [row.pop("sparse") for row in rows]
+            for row in rows:
+                row.pop("dense", None)
+            yield rows, [vector and SparseVector(vector["indices"], vector["values"]) for vector in vectors]

@@ -1,0 +1,276 @@
+"""Where rows come from: JSON Lines, CSV, TSV and Parquet files, folders and globs of them, and standard input.
+
+Decides what a row is, which rows are bad, and what identifies an input. Reads lazily: memory does not grow with a file.
+"""
+
+import csv
+import glob
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, file_digest
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic_core import from_json
+
+from sparse_embed.errors import ConfigurationError
+
+SLICE: Final = 2048  # rows read from Parquet at once, or whose types are inferred at once
+Record: TypeAlias = tuple[str, dict[str, Any] | str]  # where it is, and its fields, or what is wrong with it
+
+
+class Row(NamedTuple):
+    """A row to embed.
+
+    Attributes:
+        number: Its position in the source, over all files, from 0.
+        id: Value of the id column, or `number`.
+        text: None if it is missing.
+        kept: Values of the columns to keep.
+    """
+
+    number: int
+    id: str | int
+    text: str | None
+    kept: dict[str, Any]
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to embed."""
+        return not self.text or self.text.isspace()
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be read.
+
+    Attributes:
+        number: Its position in the source, over all files, from 0.
+        where: File and line.
+        reason: What is wrong.
+    """
+
+    number: int
+    where: str
+    reason: str
+
+
+class Scan(NamedTuple):
+    """What the first reading of a source found.
+
+    Attributes:
+        rows: Number of rows, bad ones included.
+        fingerprint: Digest of the files' contents, in order.
+        types: Arrow types of ``id`` and of the columns to keep; empty if they were not asked for.
+    """
+
+    rows: int
+    fingerprint: str
+    types: dict[str, pa.DataType]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Files, and the columns that are read from them.
+
+    Attributes:
+        files: In the order in which they are read.
+        text: Column of the texts.
+        id: Column of the ids, None for row numbers.
+        keep: Columns to keep.
+    """
+
+    files: Sequence[Path]
+    text: str
+    id: str | None
+    keep: Sequence[str]
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """All rows, in order."""
+        for number, (where, record) in enumerate(self._records()):
+            yield self._row(number, where, record)
+
+    def scan(self, *, on_bad_row: Callable[[BadRow], None], typed: bool) -> Scan:
+        """Read everything once, before anything is paid for.
+
+        Args:
+            on_bad_row: Called with each bad row; may raise.
+            typed: Whether the columns to keep need an Arrow type.
+
+        Raises:
+            ConfigurationError: A column is missing, or its values have no common type.
+        """
+        types = dict.fromkeys([*([] if self.id is None else ["id"]), *self.keep], pa.null()) if typed else {}
+        rows, records, missing, present = 0, self._records(), set(self._columns()), list[str]()
+        while part := list(islice(records, SLICE)):
+            good = []
+            for number, (where, record) in enumerate(part, rows):
+                if missing and isinstance(record, dict):
+                    missing -= record.keys()
+                    present = present or list(record)
+                row = self._row(number, where, record)
+                if isinstance(row, BadRow):
+                    on_bad_row(row)
+                else:
+                    good.append(row)
+            rows += len(part)
+            for name in types:
+                values = [row.kept.get(name, row.id) for row in good]
+                types[name] = _common_type(name, types[name], values, rows)
+        if present and missing:
+            raise _no_column("the source", missing.pop(), present)
+        digest = blake2b(digest_size=16)
+        for path in self.files:
+            with path.open("rb") as file:
+                digest.update(file_digest(file, "sha256").digest())
+        types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
+        return Scan(rows, digest.hexdigest(), {"id": pa.int64()} | types | (self._declared() if typed else {}))
+
+    def _records(self) -> Iterator[Record]:
+        for path in self.files:
+            yield from FORMATS[path.suffix.lower()](path, self._columns())
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys([self.text, *([] if self.id is None else [self.id]), *self.keep]))
+
+    def _declared(self) -> dict[str, pa.DataType]:
+        """Types that Parquet files declare; values alone do not tell a date's unit, for instance."""
+        if any(path.suffix.lower() != ".parquet" for path in self.files):
+            return {}
+        try:
+            schema = pa.unify_schemas([pq.read_schema(path) for path in self.files], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise ConfigurationError(f"the files have columns of different types: {error}") from None
+        named = {"id": self.id or "", **{name: name for name in self.keep}}
+        return {name: schema.field(column).type for name, column in named.items() if column}
+
+    def _row(self, number: int, where: str, record: dict[str, Any] | str) -> Row | BadRow:
+        if isinstance(record, str):
+            return BadRow(number, where, record)
+        text, row_id = record.get(self.text), number if self.id is None else record.get(self.id)
+        if text is not None and not isinstance(text, str):
+            return BadRow(number, where, f"{self.text} is of type {type(text).__name__}, not a text")
+        if not isinstance(row_id, str | int) or isinstance(row_id, bool) or row_id == "":
+            return BadRow(number, where, f"{self.id} is {row_id!r:.40}, and an id is a text or a whole number")
+        return Row(number, row_id, text, {name: record.get(name) for name in self.keep})
+
+
+def find_files(source: str, *, without: Sequence[Path] = ()) -> list[Path]:
+    """The files of a path, a folder or a glob, sorted by name.
+
+    Args:
+        source: The path.
+        without: Files that are not part of the source, such as a target in the same folder.
+
+    Raises:
+        ConfigurationError: There are none, or one has an unknown format.
+    """
+    known = ", ".join(FORMATS)
+    path = Path(source)
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.suffix.lower() in FORMATS]
+    elif path.is_file():
+        found = [path]
+    else:
+        found = [file for file in map(Path, glob.glob(source, recursive=True)) if file.is_file()]
+    skipped = {file.resolve() for file in without}
+    found = sorted(file for file in found if file.resolve() not in skipped)
+    if not found:
+        raise ConfigurationError(f"{source}: no such file, and no folder or glob of files ({known})")
+    for file in found:
+        if file.suffix.lower() not in FORMATS:
+            raise ConfigurationError(f"{file}: unknown format; the formats are {known}")
+    return found
+
+
+def _common_type(name: str, known: pa.DataType, values: list[Any], last: int) -> pa.DataType:
+    try:
+        both = [pa.schema([(name, kind)]) for kind in (known, pa.array(values).type)]
+        return pa.unify_schemas(both, promote_options="permissive").field(name).type
+    except (pa.ArrowException, OverflowError) as error:
+        raise ConfigurationError(
+            f"the column {name!r} has values of different types before row {last}, which Parquet cannot hold: "
+            f"leave it out, or write JSON Lines ({error})"
+        ) from None
+
+
+def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901  # a byte order mark
+            if not line.isspace():
+                yield f"{path.name}, line {number}", _parse_json(line)
+
+
+def _parse_json(line: bytes) -> dict[str, Any] | str:
+    try:
+        record = from_json(line)  # refuses what is not valid Unicode, too
+    except ValueError as error:
+        return f"not JSON: {error}".replace(" at line 1 column", " at column")
+    return record if isinstance(record, dict) else "not a JSON object"
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    csv.field_size_limit(sys.maxsize)  # Python's own limit of 128 KB is too short for texts
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        header = next(reader, [])
+        _require_columns(path, columns, header)
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield f"{path.name}, line {reader.line_num}", f"not CSV: {error}"
+                continue
+            if fields:
+                yield f"{path.name}, line {reader.line_num}", _parse_fields(header, fields)
+
+
+def _parse_fields(header: list[str], fields: list[str]) -> dict[str, Any] | str:
+    if len(fields) != len(header):
+        return f"{len(fields)} fields, and the header has {len(header)}"
+    if not all(field.isascii() for field in fields):
+        try:
+            "".join(fields).encode()
+        except UnicodeEncodeError:
+            return "not valid UTF-8"
+    return dict(zip(header, fields, strict=True))
+
+
+def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    # Buffered, without which pyarrow holds all columns of a row group in memory.
+    try:
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            _require_columns(path, columns, file.schema_arrow.names)
+            number = 0
+            for batch in file.iter_batches(SLICE, columns=list(columns)):
+                for record in batch.to_pylist():
+                    yield f"{path.name}, row {number}", record
+                    number += 1
+    except pa.ArrowException as error:
+        raise ConfigurationError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def _require_columns(path: Path, columns: Sequence[str], present: Sequence[str]) -> None:
+    for name in columns:
+        if name not in present:
+            raise _no_column(str(path), name, present)
+
+
+def _no_column(where: str, name: str, present: Sequence[str]) -> ConfigurationError:
+    return ConfigurationError(f"there is no column {name!r} in {where}; it has {', '.join(map(repr, present))}")
+
+
+FORMATS: Final[dict[str, Callable[[Path, Sequence[str]], Iterator[Record]]]] = {
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,278 @@
+"""The commands that embed and search: ``sparse-embed embed``, ``search``, ``encode`` and ``check``.
+
+Decides options and what is printed. Leaves the work to the modules it calls, which are imported when they are needed.
+"""
+
+import json
+import os
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from textwrap import shorten
+from typing import Annotated, Any, Final
+
+import typer
+
+from sparse_embed.encoder import SparseEncoder
+from sparse_embed.errors import (
+    APIConnectionError,
+    AuthenticationError,
+    ConfigurationError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    SparseEmbedError,
+    UnsupportedModelError,
+)
+from sparse_embed.providers import PROVIDERS
+
+app = typer.Typer()
+INTERRUPTED: Final = 130  # as shells report Ctrl-C
+
+Sparse = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROVIDER[:MODEL]", help="Sparse model: chroma or pinecone. Default: the one whose key is set."
+    ),
+]
+
+
+class LayoutName(StrEnum):
+    """Columns of the target."""
+
+    plain = "plain"
+    pinecone = "pinecone"
+    milvus = "milvus"
+
+
+class OnBadRow(StrEnum):
+    """What becomes of a row that cannot be read."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+@app.command()
+def embed(  # noqa: PLR0917  # an option of the command is a parameter
+    source: Annotated[
+        str,
+        typer.Argument(help="JSONL, CSV, TSV or Parquet file, a folder or glob of them, or - for JSONL on stdin."),
+    ],
+    target: Annotated[str | None, typer.Argument(help="File that ends in .parquet or .jsonl.")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="qdrant:URL/COLLECTION", help="Write into a store instead of a file.")
+    ] = None,
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the texts.")] = "text",
+    id: Annotated[  # noqa: A002  # the word of every store
+        str | None, typer.Option(metavar="COLUMN", help="Column of the ids. Default: the row's number, from 0.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A further column to keep. Repeatable.")
+    ] = None,
+    sparse: Annotated[
+        str | None, typer.Option(metavar="PROVIDER[:MODEL]", help="Sparse model; the provider is chroma or pinecone.")
+    ] = None,
+    dense: Annotated[
+        str | None, typer.Option(metavar="PROVIDER[:MODEL]", help="Dense model, also beside --sparse.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="JSON, TOML or YAML file with sections `sparse` and `dense`: arguments of the encoders."),
+    ] = None,
+    layout: Annotated[LayoutName, typer.Option(help="Our columns, or those of an importer.")] = LayoutName.plain,
+    on_bad_row: Annotated[OnBadRow, typer.Option(help="What to do about a row that cannot be read.")] = OnBadRow.fail,
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows that are saved together, at most.")] = 2048,
+    price: Annotated[float | None, typer.Option(min=0, help="Price of a million tokens, for the report.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the closing report to this file, as JSON.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+) -> None:
+    """Embed the texts of a file of any size; the same command goes on where it was stopped.
+
+    Keys are read from CHROMA_API_KEY, PINECONE_API_KEY and QDRANT_API_KEY.
+    """
+    if (target is None) == (to is None):
+        raise typer.BadParameter("give a TARGET or --to")
+    goal = target or to or ""
+    sections = {} if config is None else _read_sections(config)
+    for kind, option in (("sparse", sparse), ("dense", dense)):
+        if option is not None:
+            if kind in sections:
+                raise typer.BadParameter(f"{config} has a section `{kind}` already", param_hint=f"--{kind}")
+            sections[kind] = option
+    with _plain_errors():
+        from sparse_embed.bulk import embed_file
+        from sparse_embed.bulk.progress import Display, closing_lines
+    display = Display(quiet=quiet)
+    try:
+        with _plain_errors(going_on=display), display.shown(source):
+            done = embed_file(
+                source,
+                goal,
+                **sections,
+                text=text,
+                id=id,
+                keep=keep or (),
+                layout=layout.value,
+                part_rows=part_rows,
+                on_bad_row=on_bad_row.value,
+                price=price,
+                on_progress=display.on_progress,
+                on_event=display.on_event,
+            )
+    except KeyboardInterrupt:
+        saved = f"{display.report.rows:,} of {display.report.total:,} rows are saved" if display.report else "stopped"
+        typer.echo(f"Interrupted: {saved}. Run the same command again to go on.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if report is not None:
+        report.write_text(done.to_json() + "\n", encoding="utf-8")
+    if not quiet:
+        if done.resumed == done.total and display.report is None:
+            typer.echo(f"{goal} is finished already; nothing was sent.")
+        for line in closing_lines(goal, done):
+            typer.echo(line)
+
+
+@app.command()
+def search(
+    file: Annotated[Path, typer.Argument(help="Parquet or JSONL file that `sparse-embed embed` has written.")],
+    query: Annotated[str, typer.Argument(help="What to search for.")],
+    sparse: Annotated[
+        str | None, typer.Option(metavar="PROVIDER[:MODEL]", help="Sparse model. Default: that of the file.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
+) -> None:
+    """Search a file of sparse vectors: the best rows, with the terms that matched."""
+    with _plain_errors():
+        from sparse_embed.bulk.reading import read_index, read_model
+
+        encoder = SparseEncoder.from_config(_named(sparse or read_model(file), return_tokens=True))
+        index = read_index(file)
+        with encoder:
+            hits = index.search(encoder.embed_query(query), k, terms=True)
+    if not hits:
+        typer.echo("No row has a term of the query.")
+    for rank, hit in enumerate(hits, 1):
+        terms = ", ".join(f"{term} {weight:.2f}" for term, weight in (hit.terms.top(5) if hit.terms else ()))
+        typer.echo(f"{rank:>3}. {hit.score:.3f}  {hit.id}  {terms}")
+        if hit.metadata:
+            shown = "; ".join(f"{name}: {value}" for name, value in hit.metadata.items())
+            typer.echo(f"     {shorten(shown, 100)}")
+
+
+@app.command()
+def encode(
+    text: Annotated[str, typer.Argument(help="The text.")],
+    sparse: Sparse = None,
+    query: Annotated[bool, typer.Option("--query", help="Encode it as a query.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of terms.")] = 20,
+) -> None:
+    """Show the terms of a text's sparse vector, heaviest first."""
+    with (
+        _plain_errors(),
+        SparseEncoder.from_config(_named(sparse or _provider_with_key(), return_tokens=True)) as encoder,
+    ):
+        vector = encoder.embed_query(text) if query else encoder.embed_documents([text])[0]
+    terms = vector.top(top)
+    width = max((len(str(term)) for term, _ in terms), default=0)
+    for term, weight in terms:
+        bar = "█" * round(30 * weight / terms[0][1])
+        typer.echo(f"{term!s:>{width}} {weight:7.3f} {bar}")
+    typer.echo(f"{vector.nnz} terms, {encoder.provider}, {encoder.model}", err=True)
+
+
+@app.command()
+def check(sparse: Sparse = None) -> None:
+    """Send one request and say whether key, address and model work, and what to do if not."""
+    with _plain_errors():
+        encoder = SparseEncoder.from_config(sparse or _provider_with_key())
+        endpoint = encoder._provider.endpoint
+        address = encoder._settings.address(endpoint)
+    typer.echo(f"provider  {encoder.provider}")
+    typer.echo(f"model     {encoder.model}")
+    typer.echo(f"address   {address.base_url} ({address.route.url_source or 'default'})")
+    typer.echo(f"key       from {address.route.key_source}")
+    typer.echo(
+        f"limits    {encoder._batch_size} texts per request, {encoder._settings.max_concurrency} requests in flight"
+    )
+    began = time.monotonic()
+    try:
+        with encoder:
+            vector = encoder.embed_query("Does this work?")
+    except SparseEmbedError as error:
+        typer.echo(f"failed    {type(error).__name__}: {error}", err=True)
+        for kind, advice in ADVICE.items():
+            if isinstance(error, kind):
+                typer.echo(f"to do     {advice.format(endpoint=endpoint, address=address.base_url)}", err=True)
+                break
+        raise typer.Exit(1) from None
+    engine = f", computed by {encoder.engine}" if encoder.engine else ""
+    typer.echo(f"works     {vector.nnz} terms in {time.monotonic() - began:.2f} s{engine}")
+
+
+ADVICE: Final[Mapping[type[SparseEmbedError], str]] = {
+    AuthenticationError: "Copy the key from the provider's console into {endpoint.key_variable}.",
+    PermissionDeniedError: "The key is known, and its account may not do this: check plan, payment and permissions.",
+    NotFoundError: "Check the model's name, and the address in {endpoint.url_variable}.",
+    UnsupportedModelError: "Choose a sparse model of this provider.",
+    RateLimitError: "Wait for the quota to renew, or ask the provider for a higher one.",
+    APIConnectionError: "Check that {address} can be reached from here (network, proxy, {endpoint.url_variable}).",
+}
+
+
+def _provider_with_key() -> str:
+    found = [name for name, provider in PROVIDERS.items() if os.environ.get(provider.endpoint.key_variable)]
+    if len(found) != 1:
+        variables = " and ".join(provider.endpoint.key_variable for provider in PROVIDERS.values())
+        state = "both" if found else "neither"
+        raise ConfigurationError(
+            f"{state} of {variables} {'are' if found else 'is'} set: name the provider with --sparse"
+        )
+    return found[0]
+
+
+def _named(config: str | Mapping[str, Any], **arguments: Any) -> dict[str, Any]:  # noqa: ANN401  # an encoder's
+    from sparse_embed.providers import read_config
+
+    return read_config(config) | arguments
+
+
+def _read_sections(path: Path) -> dict[str, Any]:
+    try:
+        content = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            sections = json.loads(content)
+        elif path.suffix == ".toml":
+            sections = tomllib.loads(content)
+        elif path.suffix in (".yaml", ".yml"):
+            import yaml
+
+            sections = yaml.safe_load(content)
+        else:
+            raise ValueError("its name must end in .json, .toml, .yaml or .yml")
+    except ModuleNotFoundError:
+        raise typer.BadParameter("YAML needs PyYAML: pip install pyyaml", param_hint="--config") from None
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{path}: {error}", param_hint="--config") from None
+    if not isinstance(sections, dict) or not sections or not sections.keys() <= {"sparse", "dense"}:
+        raise typer.BadParameter(
+            f"{path} must have sections `sparse` and `dense`, or one of them", param_hint="--config"
+        )
+    return sections
+
+
+@contextmanager
+def _plain_errors(going_on: Any = None) -> Iterator[None]:  # noqa: ANN401  # a Display, whose module needs an extra
+    """Errors as a sentence instead of a traceback."""
+    try:
+        yield
+    except ImportError as missing:
+        typer.echo(str(missing), err=True)
+        raise typer.Exit(1) from None
+    except SparseEmbedError as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        if going_on is not None and going_on.report is not None:
+            typer.echo("What was embedded before is saved: run the same command again to go on.", err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,100 @@
+"""A source of rows, the command in a process of its own, and what its target must hold."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from sparse_embed import SparseVector
+from sparse_embed.convert import from_arrow
+from tests.faultserver import FaultServer, dense_of, sparse_of
+
+ROWS = 3000
+BATCH = 100  # Chroma's
+
+
+def text_of(row: int) -> str | None:
+    """Blank and missing texts are among them, and repeated ones."""
+    return None if row % 97 == 5 else "  " if row % 89 == 7 else f"text {row % 2500}"
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as server:
+        yield server
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "docs.jsonl"
+    path.write_text("".join(json.dumps({"text": text_of(row), "title": f"title {row}"}) + "\n" for row in range(ROWS)))
+    return path
+
+
+class Command:
+    """``sparse-embed embed`` against a server, in a folder."""
+
+    def __init__(self, server: FaultServer, folder: Path) -> None:
+        self.folder = folder
+        self._env = os.environ | {
+            "CHROMA_EMBED_URL": server.url,
+            "CHROMA_API_KEY": "key-4711",
+            "PYTHONWARNINGS": "error",
+        }
+        self._env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+
+    def start(
+        self, *arguments: str, code: str = "from sparse_embed.cli import app; app()", **options: Any
+    ) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", code, *arguments]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=self._env, cwd=self.folder, **(pipes | options))
+
+    def __call__(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        given = options.pop("input", None)
+        if given is not None:
+            options["stdin"] = subprocess.PIPE
+        with self.start(*arguments, **options) as process:
+            out, err = process.communicate(given, timeout=60)
+        assert "Traceback" not in err
+        assert "key-4711" not in out + err
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture
+def command(server: FaultServer, tmp_path: Path) -> Command:
+    return Command(server, tmp_path)
+
+
+def read_target(path: Path) -> list[dict[str, Any]]:
+    """The rows of a target, with sparse vectors as `SparseVector`."""
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            if row.get("sparse"):
+                row["sparse"] = SparseVector(row["sparse"]["indices"], row["sparse"]["values"])
+        return rows
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    if "sparse" in table.column_names:
+        for row, vector in zip(rows, from_arrow(table["sparse"]), strict=True):
+            row["sparse"] = vector
+    return rows
+
+
+def assert_right(rows: Sequence[dict[str, Any]], *kinds: str) -> None:
+    """Every row of the source is there once, in order, with its own vectors."""
+    assert [row["id"] for row in rows] == list(range(ROWS))
+    for row in rows:
+        text = text_of(row["id"])
+        blank = text is None or not text.strip()
+        if "sparse" in kinds:
+            assert row["sparse"] == (None if blank else sparse_of(text))
+        if "dense" in kinds:
+            assert row["dense"] == (None if blank else pytest.approx(dense_of(text), rel=1e-6))

@@ -1,0 +1,279 @@
+"""Rows of every format reach every target, in order, with their own vectors."""
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sparse_embed import AuthenticationError, ConfigurationError, SparseEmbedError
+from sparse_embed.bulk import Report, embed_file
+from sparse_embed.events import Event, Paused
+from tests.bulk.conftest import BATCH, ROWS, assert_right, read_target, text_of
+from tests.faultserver import GOOD, Action, FaultServer, sparse_of, status
+
+LINES = [{"text": "one", "key": "a", "year": 1, "tags": ["x"]}, {"text": "", "key": "b", "year": None, "tags": []}]
+
+
+@pytest.fixture
+def chroma(server: FaultServer) -> dict[str, Any]:
+    return {"provider": "chroma", "base_url": server.url, "api_key": "any"}
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700)
+
+
+WRITERS: dict[str, Callable[[Path, list[dict[str, Any]]], None]] = {
+    "jsonl": write_jsonl,
+    "csv": write_csv,
+    "tsv": write_csv,
+    "parquet": write_parquet,
+}
+
+
+@pytest.mark.parametrize("target", ["out.parquet", "out.jsonl"])
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_source_reaches_every_target_in_order(
+    suffix: str, target: str, chroma: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = [{"text": text_of(row), "title": f"é, {row}\n"} for row in range(ROWS)]
+    WRITERS[suffix](tmp_path / f"docs.{suffix}", rows)
+    report = embed_file(
+        tmp_path / f"docs.{suffix}", tmp_path / target, sparse=chroma, dense=chroma, keep=["title"], part_rows=500
+    )
+    found = read_target(tmp_path / target)
+    assert_right(found, "sparse", "dense")
+    assert [row["title"] for row in found] == [row["title"] for row in rows]
+    blank = [row for row in range(ROWS) if not (text_of(row) or "").strip()]
+    assert (report.rows, report.vectors) == (ROWS, 2 * (ROWS - len(blank)))
+    assert (report.blank, report.blank_rows) == (len(blank), blank[:100])
+    assert report.finished
+
+
+def test_a_folder_and_a_glob_are_read_in_the_order_of_names(chroma: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    write_csv(folder / "2.csv", [{"text": "two"}, {"text": "three"}])
+    write_jsonl(folder / "1.jsonl", [{"text": "one"}])
+    (folder / "notes.txt").write_text("no rows")
+    for source, target in ((folder, folder / "out.jsonl"), (f"{folder}/[12].*", tmp_path / "out.parquet")):
+        for _ in ("a new target", "the finished one, which is not part of its own source"):
+            assert embed_file(source, target, sparse=chroma).rows == 3
+        assert [row["sparse"] for row in read_target(target)] == [sparse_of(text) for text in ("one", "two", "three")]
+
+
+def test_ids_and_kept_columns_keep_their_types(chroma: dict[str, Any], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "docs.jsonl", LINES)
+    embed_file(tmp_path / "docs.jsonl", tmp_path / "out.parquet", dense=chroma, id="key", keep=["year", "tags"])
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.drop_columns("dense").to_pylist() == [
+        {"id": "a", "year": 1, "tags": ["x"]},
+        {"id": "b", "year": None, "tags": []},
+    ]
+    assert table.schema.field("year").type == pa.int64()
+
+
+def test_parquet_is_compressed_with_zstd_and_keeps_no_dictionary_of_numbers(
+    chroma: dict[str, Any], tmp_path: Path, source: Path
+) -> None:
+    embed_file(source, tmp_path / "out.parquet", sparse=chroma, dense=chroma, keep=["title"])
+    group = pq.ParquetFile(tmp_path / "out.parquet").metadata.row_group(0)
+    columns = [group.column(at) for at in range(group.num_columns)]
+    assert {column.compression for column in columns} == {"ZSTD"}
+    dictionaries = {column.path_in_schema for column in columns if "RLE_DICTIONARY" in column.encodings}
+    assert dictionaries == {"title"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "where", "reason"),
+    [
+        ("docs.jsonl", b'{"text": "a"}\n{"text": \n', "docs.jsonl, line 2", "not JSON"),
+        ("docs.jsonl", b'{"text": "a"}\n\n["b"]\n', "docs.jsonl, line 3", "not a JSON object"),
+        ("docs.jsonl", b'{"text": "a"}\n{"text": 5}\n', "row 1", "text is of type int, not a text"),
+        ("docs.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', "docs.jsonl, line 2", "hex escape at column 17"),
+        ("docs.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "docs.jsonl, line 2", "invalid unicode code point"),
+        ("docs.csv", b"text,title\na,b\nc\n", "docs.csv, line 3", "1 fields, and the header has 2"),
+        ("docs.csv", b"text,title\na,b\n\xff,d\n", "docs.csv, line 3", "not valid UTF-8"),
+    ],
+)
+def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  # noqa: PLR0917  # fixtures
+    name: str, content: bytes, where: str, reason: str, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    target = tmp_path / "out.jsonl"
+    with pytest.raises(ConfigurationError, match=re.escape(reason)) as refused:
+        embed_file(tmp_path / name, target, sparse=chroma)
+    assert where.removeprefix("row 1") in str(refused.value)
+    assert not server.requests
+    report = embed_file(tmp_path / name, target, sparse=chroma, on_bad_row="skip")
+    assert [row["id"] for row in read_target(target)] == [0]
+    [rejected] = [json.loads(line) for line in (tmp_path / "out.jsonl.rejects.jsonl").read_text().splitlines()]
+    assert report.rejected_rows == [rejected]
+    assert rejected["row"] == 1
+    assert reason in rejected["reason"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "name what to embed with"),
+        ({"sparse": "cohere"}, "unknown provider 'cohere'"),
+        ({"sparse": "pinecone"}, "no API key: set PINECONE_API_KEY"),
+        ({"layout": "wide"}, "layout must be one of plain, pinecone, milvus"),
+        ({"layout": "pinecone"}, "the layout 'pinecone' is for Parquet"),
+        ({"target": "out.csv"}, "the target's formats are .parquet, .jsonl"),
+        ({"target": "missing/out.jsonl"}, "cannot write"),
+        ({"target": "docs.jsonl"}, "exists and was not written by this command"),
+        ({"source": "nowhere.jsonl"}, "no such file"),
+        ({"source": "docs.txt"}, "unknown format"),
+        ({"text": "body"}, "no column 'body' in the source; it has 'text', 'title'"),
+        ({"keep": ["sparse"]}, "cannot be kept: the target has its own column 'sparse'"),
+        ({"on_bad_row": "ignore"}, "on_bad_row must be one of fail, skip"),
+        ({"part_rows": 0}, "part_rows must be a whole number of at least 1"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_sent(  # noqa: PLR0917  # fixtures
+    options: dict[str, Any],
+    said: str,
+    chroma: dict[str, Any],
+    server: FaultServer,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(source.parent)
+    monkeypatch.delenv("PINECONE_API_KEY", raising=False)
+    Path("docs.txt").write_text("a text")
+    given = {"source": "docs.jsonl", "target": "out.jsonl"} | ({"sparse": chroma} if options else {}) | options
+    with pytest.raises(SparseEmbedError, match=re.escape(said)):
+        embed_file(given.pop("source"), given.pop("target"), **given)
+    assert not server.requests
+    assert {path.name for path in source.parent.iterdir()} == {"docs.jsonl", "docs.txt"}
+
+
+def test_values_of_different_types_are_refused_for_parquet_before_anything_is_sent(
+    chroma: dict[str, Any], server: FaultServer, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "docs.jsonl", [{"text": "a", "year": 1}, {"text": "b", "year": "two"}])
+    with pytest.raises(ConfigurationError, match="'year' has values of different types"):
+        embed_file(tmp_path / "docs.jsonl", tmp_path / "out.parquet", sparse=chroma, keep=["year"])
+    assert not server.requests
+    embed_file(tmp_path / "docs.jsonl", tmp_path / "out.jsonl", sparse=chroma, keep=["year"])
+    assert [row["year"] for row in read_target(tmp_path / "out.jsonl")] == [1, "two"]
+
+
+def test_an_error_names_rows_of_the_source_and_the_next_run_goes_on(
+    chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
+) -> None:
+    server.script = lambda seen: status(401) if "text 1999" in seen.texts else GOOD
+    target = tmp_path / "out.jsonl"
+    config = chroma | {"max_concurrency": 2}
+    with pytest.raises(AuthenticationError) as failed:
+        embed_file(source, target, sparse=config, part_rows=400)
+    assert failed.value.texts is not None
+    assert 1999 in failed.value.texts
+    paid = sum(map(len, server.texts))
+    server.script = lambda seen: GOOD
+    report = embed_file(source, target, sparse=config, part_rows=400)
+    assert_right(read_target(target), "sparse")
+    assert report.resumed >= 1900 - 2 * BATCH, "all that had arrived was saved, however small"
+    assert sum(map(len, server.texts)) <= ROWS + 2 * BATCH + BATCH
+    assert paid >= 1900 - 2 * BATCH
+
+
+def test_another_source_or_setting_is_refused_with_what_differs(
+    chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.jsonl"
+    embed_file(source, target, sparse=chroma)
+    sent = len(server.requests)
+    with pytest.raises(ConfigurationError, match=re.escape("sparse.task was None and is now 'QA'")):
+        embed_file(source, target, sparse=chroma | {"task": "QA"})
+    with pytest.raises(ConfigurationError, match=re.escape("keep was [] and is now ['title']")):
+        embed_file(source, target, sparse=chroma, keep=["title"])
+    assert embed_file(source, target, sparse=chroma | {"max_concurrency": 3}, part_rows=7).resumed == ROWS
+    source.write_text(source.read_text() + '{"text": "one more"}\n')
+    with pytest.raises(ConfigurationError, match=re.escape("it had 3,000 rows and")):
+        embed_file(source, target, sparse=chroma)
+    assert len(server.requests) == sent
+    target.unlink()
+    assert embed_file(source, target, sparse=chroma).rows == ROWS + 1, "a target that was deleted is made anew"
+
+
+def test_counts_of_the_report_are_those_of_all_runs(
+    chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
+) -> None:
+    seen: list[Report] = []
+    events: list[Event] = []
+    server.script = lambda seen: status(429, headers={"retry-after": "0.01"}) if seen.number == 3 else GOOD
+    report = embed_file(
+        source, tmp_path / "out.jsonl", sparse=chroma, price=2.0, on_progress=seen.append, on_event=events.append
+    )
+    answered = [request for request in server.requests if request.number != 3]
+    assert report.tokens == sum(len(request.texts) for request in answered)  # one each, says this server
+    assert (report.requests, report.retries) == (len(server.requests), 1)
+    assert report.cost == pytest.approx(2 * report.tokens / 1e6)
+    assert [progress.rows for progress in seen] == sorted(progress.rows for progress in seen)
+    assert seen[0].total == seen[-1].total == ROWS
+    assert any(isinstance(event, Paused) for event in events)
+    assert json.loads(report.to_json())["vectors"] == report.vectors
+
+
+def test_no_more_is_asked_for_than_one_part_and_the_requests_in_flight(
+    chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
+) -> None:
+    """A slow request at the head holds back what could not be saved."""
+    gates: list[Action] = []
+
+    def script(seen: Any) -> Action:
+        if seen.number == 1:
+            from tests.faultserver import Gate
+
+            gates.append(Action(gate=Gate()))
+            return gates[0]
+        if sum(map(len, server.texts)) >= 3 * BATCH + 500 - 2 * BATCH:
+            gates[0].gate.open()  # type: ignore[union-attr]
+        return GOOD
+
+    server.script = script
+    most = 0
+
+    def look(report: Report) -> None:
+        nonlocal most
+        most = max(most, sum(map(len, server.texts)) - report.rows)
+
+    embed_file(source, tmp_path / "out.jsonl", sparse=chroma | {"max_concurrency": 3}, part_rows=500, on_progress=look)
+    assert_right(read_target(tmp_path / "out.jsonl"), "sparse")
+    assert most <= 3 * BATCH + 500
+
+
+def test_standard_input_is_json_lines(
+    chroma: dict[str, Any], tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source.read_bytes())))
+        embed_file("-", tmp_path / "out.jsonl", sparse=chroma)
+    assert_right(read_target(tmp_path / "out.jsonl"), "sparse")
+
+
+async def test_in_a_running_event_loop_the_error_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"await asyncio\.to_thread\(embed_file"):
+        embed_file("docs.jsonl", tmp_path / "out.jsonl", sparse="chroma")
