@@ -27,30 +27,30 @@ MOST_DEATHS: Final = 20  # of actors that a limiter outlives: a cluster in which
 
 
 class _Refusal(NamedTuple):
-    """What `Pace.refused` is told, with how long ago the refused request was sent."""
+    """What `Pace.refused` is told."""
 
-    age: float
+    sent: float
     wait: float | None
     random: float
 
 
 class _Turns:
-    """The actor. Processes tell it how long ago something was: their clocks may differ."""
+    """The actor. All times are of its clock, which each turn tells."""
 
     def __init__(self) -> None:
         self._pace = Pace()
         self._next = self._given = self._succeeded = 0.0
         self._heard = asyncio.Event()
 
-    async def take(self, gap: float, blocking: bool, successes: list[float]) -> bool:
-        """Wait for a turn; `gap` seconds later, at the earliest, comes the next one.
+    async def take(self, gap: float, blocking: bool, successes: list[float]) -> float | None:
+        """Wait for a turn; `gap` seconds later, at the earliest, comes the next one. Returns the time.
 
-        Not blocking: take the turn only if it is now, and return whether it was.
+        Not blocking: take the turn only if it is now; None if it is not.
         """
         await self.hear(successes)
         now = monotonic()
         if not blocking and (self._too_many(gap) or max(self._next, self._pace.paused_until(now)) > now):
-            return False
+            return None
         while self._too_many(gap):
             try:
                 await asyncio.wait_for(self._heard.wait(), UNHEARD)
@@ -67,16 +67,15 @@ class _Turns:
                 await asyncio.sleep(min(start - now, LONGEST_NAP))
                 now = monotonic()
             if self._pace.epoch == slot.epoch:
-                return True
+                return monotonic()
 
     async def hear(self, successes: list[float], refusal: _Refusal | None = None) -> None:
         """Learn what became of requests."""
-        now = monotonic()
-        for age in successes:
-            self._pace.succeeded(now - age)
+        for sent in successes:
+            self._pace.succeeded(sent)
         self._succeeded += len(successes)
         if refusal is not None:
-            self._pace.refused(now, now - refusal.age, refusal.wait, refusal.random)
+            self._pace.refused(monotonic(), *refusal)
         self._heard.set()
         self._heard = asyncio.Event()
 
@@ -88,9 +87,9 @@ class _Turns:
 class RayRateLimiter(Pace):
     """One rate for all encoders in a Ray cluster that use its name, whatever their processes.
 
-    The rate is learned: whatever one encoder is refused, slows all of them, once. It begins with as many requests as
-    one encoder sends, and more as long as none is refused. Give `requests_per_second` where it is known, and there are
-    hardly any refusals.
+    Give `requests_per_second` where it is known: then nothing is refused. Otherwise the rate is learned: a refusal of
+    one encoder slows all of them. It begins with as many requests as one encoder sends, and more as long as none is
+    refused.
 
     An actor of that name gives out the turns. It is created by the first process that hands the limiter to others, or
     uses it, and ends with it; then another process creates the next one.
@@ -126,6 +125,7 @@ class RayRateLimiter(Pace):
         self._actor_lock = ForkSafeLock()
         self._actor: Any = None
         self._deaths = 0
+        self._ahead = -math.inf  # seconds
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._requests_per_second}, name={self._name!r})"
@@ -144,7 +144,7 @@ class RayRateLimiter(Pace):
         while True:
             actor = self._find()
             try:
-                return bool(ray.get(actor.take.remote(self._least_gap, blocking, self._tell())))
+                return self._taken(ray.get(actor.take.remote(self._least_gap, blocking, self._tell())))
             except ActorDiedError as error:
                 self._forget(actor, error)
 
@@ -153,7 +153,7 @@ class RayRateLimiter(Pace):
         while True:
             actor = self._find()
             try:
-                return bool(await actor.take.remote(self._least_gap, blocking, self._tell()))
+                return self._taken(await actor.take.remote(self._least_gap, blocking, self._tell()))
             except ActorDiedError as error:
                 self._forget(actor, error)
 
@@ -167,14 +167,20 @@ class RayRateLimiter(Pace):
 
     def refused(self, now: float, sent: float, wait: float | None, random: float = 0.0) -> bool:
         """Tell the actor at once."""
-        self._find().hear.remote(self._tell(), _Refusal(now - sent, wait, random))
+        self._find().hear.remote(self._tell(), _Refusal(sent + self._ahead, wait, random))
         return super().refused(now, sent, wait, random)
 
     def _tell(self) -> list[float]:
-        """How long ago each request was sent that succeeded, and that the actor has not heard of."""
+        """When each request was sent that succeeded, and that the actor has not heard of."""
         told, self._untold = self._untold, []
-        now = monotonic()
-        return [now - sent for sent in told]
+        return [sent + self._ahead for sent in told if self._ahead > -math.inf]
+
+    def _taken(self, at: float | None) -> bool:
+        if at is None:
+            return False
+        # The answer that travelled fastest says most exactly how far ahead the actor's clock is.
+        self._ahead = max(self._ahead, at - monotonic())
+        return True
 
     def _find(self) -> Any:  # noqa: ANN401  # Ray's handle of a `_Turns`
         """The actor: the one that is known here, else the one of this name, else a new one."""
@@ -190,7 +196,7 @@ class RayRateLimiter(Pace):
         """An actor ends with the process that created it: the next turn comes from a new one, unless that fails too."""
         with self._actor_lock:
             if self._actor is actor:
-                self._actor = None
+                self._actor, self._ahead = None, -math.inf
                 self._deaths += 1
         if self._deaths > MOST_DEATHS:
             raise error
