@@ -45,10 +45,9 @@ def texts(count: int, *, shortest: int = 4, longest: int = 300, start: int = 0) 
 
 
 @contextmanager
-def server(*options: str, environment: dict[str, str] | None = None) -> Iterator[tuple[httpx.Client, int]]:
+def server(*options: str) -> Iterator[tuple[httpx.Client, int]]:
     command = [str(Path(sys.executable).parent / "sparse-embed"), "serve", "--port", "0", "--threads", str(THREADS)]
-    variables = os.environ | (environment or {})
-    with subprocess.Popen([*command, *options], env=variables, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             url = re.search(r"http://[\d.:]+", process.stdout.readline())
@@ -276,10 +275,10 @@ def overload(weights: Path, seconds: float = 60.0) -> dict[str, int]:
     return counts
 
 
-def soak(weights: Path, environment: dict[str, str], seconds: float = 300.0) -> dict[str, float]:
+def soak(weights: Path, seconds: float = 300.0) -> dict[str, float]:
     """Documents and queries at full load for five minutes: the server's memory after the first, and at the end."""
     models = [f"--model={model}={weights / model}" for model in ("splade", "minilm")]
-    with server(*models, environment=environment) as (client, pid):
+    with server(*models) as (client, pid):
         end = time.monotonic() + seconds
 
         def work(number: int) -> None:
@@ -307,9 +306,6 @@ def soak(weights: Path, environment: dict[str, str], seconds: float = 300.0) -> 
     return {"second_fifth_MiB": second, "last_fifth_MiB": last, "growth": last / second - 1}
 
 
-# As in the Dockerfile: glibc's malloc otherwise raises them, and keeps what it could give back.
-FIXED_THRESHOLDS = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
-
 FIGURES: dict[str, Callable[[Path], Any]] = {
     "splade documents": lambda weights: documents(weights, "splade"),
     "minilm documents": lambda weights: documents(weights, "minilm"),
@@ -320,8 +316,7 @@ FIGURES: dict[str, Callable[[Path], Any]] = {
     "splade difference": lambda weights: difference(weights, "splade"),
     "minilm difference": lambda weights: difference(weights, "minilm"),
     "overload": overload,
-    "soak": lambda weights: soak(weights, {}),
-    "soak, fixed thresholds": lambda weights: soak(weights, FIXED_THRESHOLDS),
+    "soak": soak,
 }
 
 
@@ -352,7 +347,6 @@ TARGETS = (
     ("… answers 5xx", "overload", "5xx", -0.0),
     ("… wrong or lost texts of our encoder", "overload", "encoder_wrong", -0.0),
     ("five minutes of full load: growth of memory from the second to the last", "soak", "growth", -0.05),
-    ("the same with the Dockerfile's settings of malloc", "soak, fixed thresholds", "growth", -0.05),
 )
 
 
@@ -375,7 +369,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for both sides
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("figures", nargs="*", default=[name for name in FIGURES if "soak" not in name])
+    parser.add_argument("figures", nargs="*", default=[name for name in FIGURES if name != "soak"])
     given = parser.parse_args()
     for name in given.figures:
         if name.startswith("peak:"):
