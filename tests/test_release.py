@@ -45,7 +45,7 @@ def test_every_action_is_pinned_to_a_commit_and_names_its_version(workflow: Path
 
 
 # Other packages, and the standard library, choose by the system when they load: they load first, as they are.
-AS_ON_WINDOWS = """
+AS_ON_WINDOWS = r"""
 import asyncio, os, pkgutil, re, signal, sys, tempfile
 from importlib import import_module
 
@@ -55,7 +55,7 @@ def load_all():
     for package in PACKAGES:
         for found in pkgutil.walk_packages(import_module(package).__path__, package + "."):
             # The first runs; the others need what is not in this environment.
-            if not found.name.endswith((".__main__", ".stores.milvus", ".engines.transformers", ".splade_head")):
+            if not re.search(r"\.(__main__|stores\.milvus|engines\.transformers|splade_head|ray(\..+)?)$", found.name):
                 import_module(found.name)
 
 load_all()
