@@ -22,6 +22,8 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin sparse-embed 
 RUN --mount=type=bind,from=build,source=/wheel,target=/wheel \
     pip install --no-cache-dir "$(echo /wheel/*.whl)[$EXTRAS]"
 ENV HF_HOME=/weights PYTHONUNBUFFERED=1
+# glibc raises these by itself, and then keeps the memory of batches of ever other sizes.
+ENV MALLOC_MMAP_THRESHOLD_=1048576 MALLOC_TRIM_THRESHOLD_=1048576
 USER 10001
 EXPOSE 8900
 # Probes that fail while models load do not count.
