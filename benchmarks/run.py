@@ -275,7 +275,7 @@ def pace(size: Size) -> tuple[list[Row], Any]:
 def short_jobs(size: Size) -> tuple[list[Row], Any]:
     """60 and 105 requests against a rate limit over real sockets; the machine should do nothing else."""
     rows = []
-    for (limit, header, requests, client), ratios in many_limits.sockets(size.rounds):
+    for limit, header, requests, client, ratios in many_limits.sockets(size.rounds):
         target = -2.0 if header == "whole seconds" else -1.3
         detail = "all rounds: " + ", ".join(f"{value:.2f}" for value in sorted(ratios))
         figure, case = f"time / ideal over sockets, Retry-After {header}", f"{limit}, {requests} requests, {client}"

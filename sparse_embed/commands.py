@@ -84,7 +84,7 @@ def embed(  # noqa: PLR0917  # an option of the command is a parameter
     ] = None,
     layout: Annotated[LayoutName, typer.Option(help="Our columns, or those of an importer.")] = LayoutName.plain,
     on_bad_row: Annotated[OnBadRow, typer.Option(help="What to do about a row that cannot be read.")] = OnBadRow.fail,
-    part_rows: Annotated[int, typer.Option(min=1, help="Rows that are saved together, at most.")] = 2048,
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows that may be received and not saved, at most.")] = 4096,
     price: Annotated[float | None, typer.Option(min=0, help="Price of a million tokens, for the report.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the closing report to this file, as JSON.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,

@@ -1,6 +1,5 @@
 """`embed_file`: from a source to a target, with everything checked before it is paid for."""
 
-import asyncio
 import shutil
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from sparse_embed.bulk.files import FileTarget
 from sparse_embed.bulk.layouts import LAYOUTS, Layout
-from sparse_embed.bulk.pipeline import Encoders, Item, Pipeline
+from sparse_embed.bulk.pipeline import Encoders, Item, embed_rows
 from sparse_embed.bulk.report import Report
 from sparse_embed.bulk.sources import BadRow, Row, Scan, Source, find_files
 from sparse_embed.encoder import DenseEncoder, SparseEncoder
@@ -89,7 +88,7 @@ def embed_file(
     id: str | None = None,  # noqa: A002  # the word of every store
     keep: Sequence[str] = (),
     layout: Literal["plain", "pinecone", "milvus"] = "plain",
-    part_rows: int = 2048,
+    part_rows: int = 4096,
     on_bad_row: Literal["fail", "skip"] = "fail",
     price: float | None = None,
     on_progress: Callable[[Report], None] | None = None,
@@ -117,22 +116,16 @@ def embed_file(
         keep: Further columns to keep.
         layout: ``"plain"``, or exactly the columns that Pinecone's or Milvus' import accepts. Rows that those refuse
             are written to ``TARGET.rejects.jsonl``, with the reason.
-        part_rows: Rows that are saved together, at most.
+        part_rows: Rows that may be received and not saved, at most.
         on_bad_row: Whether a row that cannot be read is an error, or is written to the rejects.
         price: Price of a million tokens, for the report.
-        on_progress: Called with the counts so far whenever they change.
+        on_progress: Called now and then with the counts so far; its rows include those that are about to be saved.
         on_event: Called with each event of ``sparse_embed.events``.
 
     Raises:
         ConfigurationError: Bad options, a bad row, or a target that was begun with another input or other settings.
         SparseEmbedError: A request failed, or the target cannot be written. What was embedded before is kept.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise ConfigurationError("an event loop is running: use await asyncio.to_thread(embed_file, ...)")
     started = time.monotonic()
     configs: dict[Kind, Config | None] = {"sparse": sparse, "dense": dense}
     encoders = {kind: _open_encoder(kind, config, on_event) for kind, config in configs.items() if config is not None}
@@ -161,22 +154,23 @@ def embed_file(
                 nonlocal report
                 report += output.save(items, meter.take())
 
-            def tell() -> None:
+            def tell(complete: int) -> None:
                 if on_progress is not None:
-                    on_progress((report + meter.spent()).priced(price))
+                    now = report + meter.spent()
+                    on_progress(replace(now, rows=now.rows + complete).priced(price))
 
-            tell()
-            in_flight = max(encoder._batch_size * encoder._settings.max_concurrency for encoder in encoders.values())
-            pipeline = Pipeline(
-                output.unfinished(rows.rows()),
-                encoders,
-                batch_rows=min(encoder._batch_size for encoder in encoders.values()),
-                ahead=in_flight + part_rows,
-                part_rows=part_rows,
-                save=save,
-                tell=tell,
-            )
-            asyncio.run(pipeline.run())
+            tell(0)
+            # Half of `part_rows` are saved at once. Requests may run ahead by the other half in the meantime, and no
+            # further: what was received and not saved is paid for again after a kill.
+            half = max(1, part_rows // 2)
+            for encoder in encoders.values():
+                encoder._ahead = encoder._settings.max_concurrency + half // encoder._batch_size
+            try:
+                embed_rows(output.unfinished(rows.rows()), encoders, part_rows=half, save=save, tell=tell)
+            finally:
+                for encoder in encoders.values():
+                    encoder.close()
+            tell(0)
             report = replace(output.finish(), resumed=resumed)
     return report.priced(price)
 

@@ -1,15 +1,12 @@
-"""Embeds rows with many requests at the same time, and hands them over in order.
+"""Embeds rows with the encoders' streams, and saves them in order, in parts.
 
-Decides how far ahead of the rows that are saved requests may be sent, since those are paid for again when the process
-is killed. Leaves sending to the encoders.
+Leaves sending, and how far a stream runs ahead, to the encoders.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeAlias
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import tee
+from typing import Any, Final, TypeAlias, cast
 
 from sparse_embed.bulk.layouts import Embedded
 from sparse_embed.bulk.sources import BadRow, Row
@@ -19,138 +16,87 @@ from sparse_embed.settings import Kind
 
 Encoders: TypeAlias = Mapping[Kind, SparseEncoder | DenseEncoder]
 Item: TypeAlias = Embedded | BadRow
+TELL_EVERY: Final = 100  # rows
 
 
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Rows whose texts share a request, one of each kind of vector."""
+def embed_rows(
+    rows: Iterator[Row | BadRow],
+    encoders: Encoders,
+    *,
+    part_rows: int,
+    save: Callable[[list[Item]], None],
+    tell: Callable[[int], None],
+) -> None:
+    """Embed rows and save them in order. Requests go on while a part is being saved.
 
-    rows: list[Row | BadRow]
-    kinds: Sequence[Kind]
-    vectors: dict[Kind, Sequence[Any]] = field(default_factory=dict)
-
-    def texts(self) -> list[Row]:
-        return [row for row in self.rows if isinstance(row, Row) and not row.blank]
-
-    @property
-    def complete(self) -> bool:
-        return len(self.vectors) == len(self.kinds)
-
-    def items(self) -> Iterator[Item]:
-        """The rows with their vectors."""
-        vectors = {kind: iter(found) for kind, found in self.vectors.items()}
-        nothing: Iterator[None] = iter(())
-        for row in self.rows:
-            if isinstance(row, BadRow):
-                yield row
-            elif row.blank:
-                yield Embedded(row, None, None)
-            else:
-                yield Embedded(row, *(next(vectors.get(kind, nothing), None) for kind in ("sparse", "dense")))
-
-    async def embed(self, kind: Kind, encoder: SparseEncoder | DenseEncoder) -> None:
-        rows = self.texts()
-        try:
-            self.vectors[kind] = await encoder.aembed_documents([row.text or "" for row in rows])
-        except SparseEmbedError as error:
-            # Positions in this request become numbers of rows in the source.
-            if error.texts is not None:
-                error.texts = range(rows[error.texts[0]].number, rows[error.texts[-1]].number + 1)
-            error.partial = {rows[at].number: vector for at, vector in error.partial.items()}
-            raise
-
-
-class Pipeline:
-    """Embeds rows and saves them in parts, in order; saving overlaps with requests.
+    Whatever ends it early, what was received in order is saved before.
 
     Args:
         rows: The rows.
         encoders: The encoder of each kind of vector.
-        batch_rows: Rows per request.
-        ahead: Rows that may be read and not saved, `part_rows` included.
-        part_rows: Rows per part, at most.
-        save: Called with the rows of a part, in a thread, one call at a time.
-        tell: Called when something has changed.
+        part_rows: Rows per part.
+        save: Called with the rows of a part.
+        tell: Called now and then with the number of rows that are complete and not saved yet.
+
+    Raises:
+        SparseEmbedError: From an encoder; ``texts`` and ``partial`` count rows of the source.
     """
-
-    def __init__(
-        self,
-        rows: Iterator[Row | BadRow],
-        encoders: Encoders,
-        *,
-        batch_rows: int,
-        ahead: int,
-        part_rows: int,
-        save: Callable[[list[Item]], None],
-        tell: Callable[[], None],
-    ) -> None:
-        self._rows, self._encoders = rows, encoders
-        self._batch_rows, self._ahead, self._part_rows = batch_rows, ahead, part_rows
-        self._save, self._tell = save, tell
-        self._waiting: deque[_Batch] = deque()  # in order: rows that were read, until all before them are complete
-        self._ready: list[Item] = []
-        self._requests: set[asyncio.Task[None]] = set()
-        self._saving: asyncio.Task[int] | None = None
-        self._unsaved = 0
-
-    async def run(self) -> None:
-        """Embed and save all rows. Whatever ends the run early, all that was complete is saved before.
-
-        Raises:
-            SparseEmbedError: From an encoder; ``texts`` and ``partial`` count rows of the source.
-        """
-        try:
-            self._start_requests()
-            while self._requests or self._saving or self._start_saving():
-                tasks: set[asyncio.Task[Any]] = {*self._requests, *([self._saving] if self._saving else [])}
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if self._saving is not None and self._saving.done():
-                    self._unsaved -= self._saving.result()
-                    self._saving = None
-                for task in [task for task in self._requests if task.done()]:
-                    self._requests.discard(task)
-                    task.result()
-                self._start_saving()
-                self._start_requests()
-                self._tell()
-        except BaseException:
-            await self._stop()
-            raise
-
-    def _start_requests(self) -> None:
-        while self._unsaved + self._batch_rows <= self._ahead:
-            batch = _Batch(list(islice(self._rows, self._batch_rows)), list(self._encoders))
-            if not batch.rows:
-                return
-            self._unsaved += len(batch.rows)
-            self._waiting.append(batch)
-            if batch.texts():
-                for kind, encoder in self._encoders.items():
-                    self._requests.add(asyncio.create_task(batch.embed(kind, encoder)))
+    rows, *copies = tee(rows, 1 + len(encoders))
+    streams = {
+        kind: _Stream(*pair) for kind, pair in zip(encoders, zip(encoders.values(), copies, strict=True), strict=True)
+    }
+    part: list[Item] = []
+    try:
+        for row in rows:
+            if isinstance(row, BadRow):
+                part.append(row)
+            elif row.blank:
+                part.append(Embedded(row, None, None))
             else:
-                batch.vectors = dict.fromkeys(self._encoders, ())
+                vectors = {kind: stream.take() for kind, stream in streams.items()}
+                part.append(Embedded(row, vectors.get("sparse"), vectors.get("dense")))
+            if len(part) % TELL_EVERY == 0:
+                tell(len(part))
+            if len(part) >= part_rows:
+                save(part)
+                part = []
+    finally:
+        for stream in streams.values():
+            stream.close()
+        if part:
+            save(part)
 
-    def _start_saving(self) -> bool:
-        """Save what is ready, if it is half a part at least, or nothing else is to come."""
-        while self._waiting and self._waiting[0].complete:
-            self._ready += self._waiting.popleft().items()
-        if self._saving is not None or not self._ready or (self._waiting and 2 * len(self._ready) < self._part_rows):
-            return False
-        part = self._ready[: self._part_rows]
-        del self._ready[: self._part_rows]
-        self._saving = asyncio.create_task(self._save_part(part))
-        return True
 
-    async def _save_part(self, part: list[Item]) -> int:
-        await asyncio.to_thread(self._save, part)
-        return len(part)
+class _Stream:
+    """The vectors of one kind, and the rows that their texts come from."""
 
-    async def _stop(self) -> None:
-        for task in self._requests:
-            task.cancel()
-        await asyncio.gather(*self._requests, return_exceptions=True)
-        if self._saving is not None:
-            await self._saving  # what cannot be saved is an error, and the rest is not saved either
-        rest = [item for batch in self._waiting if batch.complete for item in batch.items()]
-        if self._ready or rest:
-            self._save(self._ready + rest)
+    def __init__(self, encoder: SparseEncoder | DenseEncoder, rows: Iterable[Row | BadRow]) -> None:
+        self._numbers: deque[int] = deque()  # of rows that were read and whose vectors were not taken
+        self._taken = 0
+        self._vectors = cast(Generator[Any], encoder.stream_documents(self._texts(rows)))
+
+    def _texts(self, rows: Iterable[Row | BadRow]) -> Iterator[str]:
+        for row in rows:
+            if isinstance(row, Row) and row.text is not None and not row.blank:
+                self._numbers.append(row.number)
+                yield row.text
+
+    def take(self) -> Any:  # noqa: ANN401  # a vector of either kind
+        """The next vector."""
+        try:
+            vector = next(self._vectors)
+        except SparseEmbedError as error:
+            if error.texts is not None:
+                error.texts = range(self._row_of(error.texts[0]), self._row_of(error.texts[-1]) + 1)
+            error.partial = {self._row_of(position): vector for position, vector in error.partial.items()}
+            raise
+        self._numbers.popleft()
+        self._taken += 1
+        return vector
+
+    def _row_of(self, position: int) -> int:
+        return self._numbers[position - self._taken]
+
+    def close(self) -> None:
+        """Stop its requests."""
+        self._vectors.close()

@@ -146,11 +146,22 @@ def map_options(
 
 
 def _mask(config: Config | None) -> Config | None:
-    """Ray writes the repr of constructor arguments where it describes a dataset: a key must not show in it."""
+    """Ray writes the repr of constructor arguments where it describes a dataset: no secret may show in it."""
     if config is None or isinstance(config, str):
         return config
     given = read_config(config)
-    return given | {"api_key": Secret(given["api_key"])} if isinstance(given.get("api_key"), str) else given
+    if isinstance(given.get("api_key"), str):
+        given["api_key"] = Secret(given["api_key"])
+    if given.get("default_headers"):
+        given["default_headers"] = _Headers(given["default_headers"])
+    return given
+
+
+class _Headers(dict[str, str]):
+    """Headers that do not show their values."""
+
+    def __repr__(self) -> str:
+        return repr(dict.fromkeys(self, "**********"))
 
 
 def _present(texts: list[str | None]) -> list[str]:

@@ -27,10 +27,11 @@ MOST_DEATHS: Final = 20  # of actors that a limiter outlives: a cluster in which
 
 
 class _Refusal(NamedTuple):
-    """How long ago the refused request was sent, and what else `Pace.refused` is told."""
+    """What `Pace.refused` is told, with how long ago the refused request was sent."""
 
     age: float
-    rest: tuple[Any, ...]
+    wait: float | None
+    random: float
 
 
 class _Turns:
@@ -75,7 +76,7 @@ class _Turns:
             self._pace.succeeded(now - age)
         self._succeeded += len(successes)
         if refusal is not None:
-            self._pace.refused(now, now - refusal.age, *refusal.rest)
+            self._pace.refused(now, now - refusal.age, refusal.wait, refusal.random)
         self._heard.set()
         self._heard = asyncio.Event()
 
@@ -160,24 +161,20 @@ class RayRateLimiter(Pace):
         """Now: the time to wait for is the turn's."""
         return Slot(now, self.epoch)
 
-    def paused_until(self, now: float) -> float:
-        """Now, as for `book`."""
-        return now
-
-    def succeeded(self, at: float) -> None:
+    def succeeded(self, sent: float) -> None:
         """Remember an answer for the next turn, which tells the actor."""
-        self._untold.append(at)
+        self._untold.append(sent)
 
-    def refused(self, now: float, sent: float, *rest: Any) -> bool:  # noqa: ANN401  # passed on as it is
+    def refused(self, now: float, sent: float, wait: float | None, random: float = 0.0) -> bool:
         """Tell the actor at once."""
-        self._find().hear.remote(self._tell(), _Refusal(now - sent, rest))
-        return super().refused(now, sent, *rest)
+        self._find().hear.remote(self._tell(), _Refusal(now - sent, wait, random))
+        return super().refused(now, sent, wait, random)
 
     def _tell(self) -> list[float]:
-        """How long ago each success was that the actor has not heard of."""
+        """How long ago each request was sent that succeeded, and that the actor has not heard of."""
         told, self._untold = self._untold, []
         now = monotonic()
-        return [now - at for at in told]
+        return [now - sent for sent in told]
 
     def _find(self) -> Any:  # noqa: ANN401  # Ray's handle of a `_Turns`
         """The actor: the one that is known here, else the one of this name, else a new one."""

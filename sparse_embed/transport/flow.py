@@ -71,7 +71,7 @@ Flow: TypeAlias = Generator[Effect, Outcome | Mapping[str, Any] | None, T]
 
 PERMIT: Final = Permit()
 PERMIT_AGAIN: Final = Permit(again=True)
-LONGEST_NAP: Final = 0.2  # seconds until a waiting request looks whether the pace has changed
+LONGEST_NAP: Final = 0.2  # seconds until a waiting request checks its wait again; or a part of a longer wait
 
 
 class _Deadline:

@@ -32,12 +32,12 @@ MEMORY: Final = 50  # successes after which what was learned counts half
 FIRST_PAUSE: Final = 0.25  # seconds, where the provider names none and no rate is known
 LONGER: Final = 0.25  # of all pauses since a success: the shortest next one after a failed attempt
 DOUBLING: Final = 0.25  # seconds, or this share of a longer pause, in which the unknown rate doubles
-FIRST_CALM: Final = 10.0  # successes expected after the first rate was learned
+FIRST_CALM: Final = 10.0  # successes added to those that the rate was learned from, so that it grows later at first
 CALM: Final = 100  # successes between refusals that cost nothing else: 1 to 2 % are wasted on looking for more
 GROWTH: Final = 5  # the power of the successes with which the rate grows
 TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them ...
 LOWERED: Final = 0.8  # ... lowers the rate at least to this
-RESERVE: Final = 3  # requests that flow in before the next is sent after such a refusal
+RESERVE: Final = 2  # requests that flow in before the next is sent after such a refusal
 IDLE: Final = 10  # times the time that fills the bucket
 LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is searched for
 PRECISION: Final = 1.01
@@ -148,7 +148,7 @@ class Pace:
                 low, high = (low, middle) if allows(middle) else (middle, high)
             return low
 
-        self._too_soon = self._rate > 0 and count < TOO_SOON * self._calm
+        self._too_soon = self._rate > 0 and count < TOO_SOON * (self._calm - FIRST_CALM)
         expected = (LOWERED if self._too_soon else 1.0) * self._rate
         # A bucket that refuses holds less than one request: none at worst, nearly one at best.
         enough = slowest(lambda rate: self._replay(1.0, rate, sends, refused)[0] >= 0)

@@ -28,7 +28,6 @@ def provider() -> Iterator[str]:
         monkeypatch.setenv("PINECONE_API_KEY", ENVIRONMENT_KEY)
         monkeypatch.setenv("PINECONE_CONTROLLER_HOST", url)
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
         import ray
         from ray.data import DataContext
 
@@ -37,7 +36,7 @@ def provider() -> Iterator[str]:
             include_dashboard=False,
             object_store_memory=256 * 2**20,
             log_to_driver=False,
-            _node_ip_address="127.0.0.1",
+            _node_ip_address="127.0.0.2",  # Ray 2.60 replaces 127.0.0.1 by this machine's address in the network
         )
         DataContext.get_current().enable_progress_bars = False
         yield url

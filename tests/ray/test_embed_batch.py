@@ -20,6 +20,7 @@ from tests.faultserver import Action, FaultServer, Gate, dense_of, sparse_of, st
 from .conftest import ENVIRONMENT_KEY
 
 KEY = "top-secret-key-0815"
+HEADER = "top-secret-header-0815"
 
 
 def dataset(texts: list[str | None], blocks: int = 1) -> Any:
@@ -51,19 +52,19 @@ def test_each_row_has_the_vectors_of_its_text() -> None:
     assert table.schema.field("dense").type == pa.list_(pa.float32())
 
 
-def test_missing_and_blank_texts_have_no_vectors_and_are_not_sent() -> None:
+async def test_missing_and_blank_texts_have_no_vectors_and_are_not_sent() -> None:
     with FaultServer() as server:
         where = {"provider": "pinecone", "base_url": server.url}
-        table = embed(dataset([None, "fox", "", " \n", "dog"]), where, where)
+        table = await EmbedBatch(where, where)(pa.table({"text": [None, "fox", "", " \n", "dog"]}))
         assert sorted(server.texts) == [["fox", "dog"]] * 2
     assert [row is None for row in from_arrow(table["sparse"])] == [True, False, True, True, False]
     assert [row is None for row in table["dense"].to_pylist()] == [True, False, True, True, False]
 
 
-def test_a_dataset_of_blank_texts_has_columns_of_the_same_types() -> None:
+async def test_a_batch_of_blank_texts_has_columns_of_the_same_types() -> None:
     with FaultServer() as server:
         where = {"provider": "pinecone", "base_url": server.url}
-        blank, full = (embed(dataset([text]), where, where) for text in ("", "fox"))
+        blank, full = [await EmbedBatch(where, where)(pa.table({"text": [text]})) for text in ("", "fox")]
     assert blank.schema == full.schema
 
 
@@ -116,12 +117,23 @@ class TestKeys:
 
     def test_a_given_key_reaches_the_provider_and_no_description(self) -> None:
         with FaultServer() as server:
-            given = {"provider": "chroma", "base_url": server.url, "api_key": KEY}
+            given = {
+                "provider": "chroma",
+                "base_url": server.url,
+                "api_key": KEY,
+                "default_headers": {"x-proxy": HEADER},
+            }
             texts = dataset(["fox"]).map_batches(EmbedBatch, **map_options(given))
-            assert KEY not in repr(map_options(given)) + repr(texts) + repr(texts._logical_plan.dag._get_args())
             texts.take_all()
-            assert server.requests[0].headers["x-chroma-token"] == KEY
-            assert KEY not in texts.stats()
+            headers = server.requests[0].headers
+            assert (headers["x-chroma-token"], headers["x-proxy"]) == (KEY, HEADER)
+            descriptions = (
+                repr(map_options(given)),
+                repr(texts),
+                repr(texts._logical_plan.dag._get_args()),
+                texts.stats(),
+            )
+            assert not any(secret in "".join(descriptions) for secret in (KEY, HEADER))
 
 
 @pytest.mark.parametrize(
