@@ -37,7 +37,7 @@ CALM: Final = 100  # successes between refusals that cost nothing else: 1 to 2 %
 GROWTH: Final = 5  # the power of the successes with which the rate grows
 TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them ...
 LOWERED: Final = 0.8  # ... lowers the rate at least to this
-RESERVE: Final = 2  # requests that flow in before the next is sent after such a refusal
+RESERVE: Final = 3  # requests that flow in before the next is sent after such a refusal, at a rate known well
 IDLE: Final = 10  # times the time that fills the bucket
 LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is searched for
 PRECISION: Final = 1.01
@@ -131,7 +131,8 @@ class Pace:
             self._pause += max(self._paused_until - sent, INSTANT)
             self._booked = 0
             # What flowed in before the refusal was heard of went to the requests still in flight.
-            self._next_slot = self._heard + (RESERVE if self._too_soon else 1) * self._gap()
+            reserve = RESERVE if self._too_soon and self._calm > 2 * FIRST_CALM else 1
+            self._next_slot = self._heard + reserve * self._gap()
             cost = 1 + max(0.0, self._rate * self._pause - self._burst)  # of a refusal, in requests
             self._calm = min(self._known * cost**0.8, CALM * cost**0.5)
             self.epoch += 1
@@ -148,7 +149,7 @@ class Pace:
                 low, high = (low, middle) if allows(middle) else (middle, high)
             return low
 
-        self._too_soon = self._rate > 0 and count < TOO_SOON * (self._calm - FIRST_CALM)
+        self._too_soon = self._rate > 0 and count < TOO_SOON * self._calm
         expected = (LOWERED if self._too_soon else 1.0) * self._rate
         # A bucket that refuses holds less than one request: none at worst, nearly one at best.
         enough = slowest(lambda rate: self._replay(1.0, rate, sends, refused)[0] >= 0)
