@@ -164,9 +164,9 @@ def test_standard_input(command: Command, source: Path) -> None:
 
 def test_a_collection_of_qdrant_is_filled_once(command: Command, server: FaultServer, source: Path) -> None:
     arguments = ("embed", source.name, "--to", "qdrant:store/docs", "--sparse", "chroma", "--dense", "chroma")
-    server.script = lambda seen: GOOD if seen.number <= 30 else Action(gate=Gate())
+    server.script = lambda seen: GOOD if seen.number <= 20 else Action(gate=Gate())
     with command.start(*arguments, "--part-rows", "500", "--keep", "title") as process:
-        server.until(lambda: len(server.requests) >= 50)
+        server.until(lambda: len(server.requests) > 20 and server.in_flight >= 4)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
