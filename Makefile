@@ -10,7 +10,7 @@ CORE := batching completeness concurrency decoders faults first_mistakes hashing
 FAST := batching completeness config_files events explanation faults first_mistakes proxies retry secrets served server settings streaming vectors wrong_answers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease pinecone10 milvus langgraph models demo-models browser reliability clean
+.PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease site pinecone10 milvus langgraph ray engines models demo-models browser reliability clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,8 +60,18 @@ cov: .venv/.dev ## Branch coverage of the core
 demo: .venv/.demo ## Hybrid search over real text through both frameworks, against the local provider
 	$(BIN)/sparse-embed demo
 
-docs: .venv/.dev ## Run every snippet of README.md and docs/
-	$(PYTEST) tests/test_docs.py
+.venv-docs/.installed: $(BIN)/uv pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --group docs -e '.[all,otel,pinecone,chroma,bulk]'
+	@touch $@
+
+site: .venv-docs/.installed ## Build the site in docs/_build/html: every warning is an error, every internal link is checked
+	.venv-docs/bin/python -m sphinx -q -E -n -W --keep-going -b html docs docs/_build/html
+	.venv-docs/bin/python -m sphinx -q -E -W -b markdown -d docs/_build/markdown/.doctrees docs docs/_build/markdown
+
+docs: .venv/.dev site ## Build the site; run every snippet of README.md and docs/, and the notebooks
+	SPARSE_EMBED_SITE=1 .venv-docs/bin/python -m pytest tests/site
+	$(PYTEST) tests/test_docs.py tests/test_troubleshooting.py
 
 bench: .venv/.dev ## Measure against peers; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.run
@@ -108,6 +118,19 @@ langgraph: $(BIN)/uv ## examples/langgraph through langgraph's own server (its p
 	$(PYTHON) -m venv .venv-langgraph
 	$(BIN)/uv pip install --quiet --python .venv-langgraph/bin/python -e '.[langchain,server]' 'langgraph-cli[inmem]>=0.4' pytest pytest-asyncio hypothesis
 	SPARSE_EMBED_LANGGRAPH=1 .venv-langgraph/bin/python -m pytest tests/langgraph
+
+ray: $(BIN)/uv ## Ray Data, and LlamaIndex's pipeline on Ray (its own environment)
+	$(PYTHON) -m venv .venv-ray
+	$(BIN)/uv pip install --quiet --python .venv-ray/bin/python -e '.[llama-index-ray,ray,server]' llama-index-vector-stores-qdrant pytest pytest-asyncio hypothesis
+	SPARSE_EMBED_RAY=1 .venv-ray/bin/python -m pytest tests/ray
+
+engines: $(BIN)/uv ## The snippets of docs/distributed.md for Spark and Daft (their own environment; root gets Java from apt-get)
+	@command -v java > /dev/null || { \
+	  test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends default-jre-headless; \
+	} || { echo "make engines needs Java: sudo apt-get install default-jre-headless" >&2; exit 1; }
+	$(PYTHON) -m venv .venv-engines
+	$(BIN)/uv pip install --quiet --python .venv-engines/bin/python -e '.[bulk,server]' 'pyspark[sql]' daft pytest pytest-asyncio hypothesis
+	SPARSE_EMBED_ENGINES=1 .venv-engines/bin/python -m pytest tests/engines
 
 TORCH := torch==2.13.0
 WEIGHTS := .cache/weights

@@ -85,6 +85,8 @@ class Stub:
         numbers = NUMBER.findall(body)
         tokens = len(body) // BYTES_PER_TOKEN
         self.stats["requests"] += 1
+        self.stats["last ms"] = int(time.monotonic() * 1000)
+        self.stats.setdefault("first ms", self.stats["last ms"])
         self.stats["most in flight"] = max(self.stats["most in flight"], self.in_flight)
         if self.requests is not None or self.tokens is not None:
             wait = self._seconds_to_wait(tokens)

@@ -20,10 +20,13 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from benchmarks import limits as many_limits
 from benchmarks.contenders import CONTENDERS
 from benchmarks.harness import ENVIRONMENTS, ROOT, alternate, job, python, ratio, stub
 from benchmarks.soak import NONZEROS, STALL, growth
-from simulation import virtual
+from simulation import quotas, virtual
+from simulation.limits import TokenBucket
+from sparse_embed import Quota
 
 RESULTS = Path(__file__).parent / "results"
 console = Console(highlight=False)
@@ -37,13 +40,16 @@ class Size:
     rounds: int = 5  # when a round takes seconds
     many_rounds: int = 15  # when a round takes less than a second, or the figure is close to its target
     queries: int = 2_000
+    seeds: int = 9  # of a simulation
     seconds_limited: int = 60
     streamed: tuple[int, int] = (10_000, 1_000_000)
     documents: int = 100_000
     soak_minutes: float = 10.0
 
 
-QUICK = Size(2_000, 1, 2, queries=200, seconds_limited=6, streamed=(10_000, 50_000), documents=2_000, soak_minutes=0.2)
+QUICK = Size(
+    2_000, 1, 2, queries=200, seeds=1, seconds_limited=6, streamed=(10_000, 50_000), documents=2_000, soak_minutes=0.2
+)
 
 
 @dataclass
@@ -236,6 +242,67 @@ def limits(size: Size) -> tuple[list[Row], Any]:
     return rows, raw
 
 
+LONGEST = {105: 1.25, 500: 1.10, 2000: 1.05}  # time / ideal in buckets, by number of requests
+LONGEST_EXPENSIVE = {105: 1.7, 500: 1.2, 2000: 1.1}
+WASTE = {60: 0.35, 105: 0.25, 500: 0.07, 2000: 0.04}  # refused / sent
+
+
+def pace(size: Size) -> tuple[list[Row], Any]:
+    """Short and long jobs against many limits, in virtual time; all cells go to limits.json."""
+    cells = dict(many_limits.measure(size.seeds))
+    if size is not QUICK:
+        many_limits.write(cells)
+    rows = []
+    for name, group in many_limits.GROUPS.items():
+        found = {cell: figure for cell, figure in cells.items() if cell.group == name}
+        mean = statistics.geometric_mean(figure.time for figure in found.values())
+        target = group.target and -group.target
+        rows.append(Row(f"time / ideal, {name}: geometric mean", mean, target, f"{len(found)} cells"))
+        for cell, (time, waste) in found.items():
+            case = f"{cell.limit}, Retry-After {cell.header}"
+            kind, longest = name, LONGEST if name == "buckets" else dict.fromkeys(LONGEST, 1.2)
+            if name == "buckets" and many_limits.is_expensive(cell):
+                kind, longest = "buckets that a pause of whole seconds overfills", LONGEST_EXPENSIVE
+            if name in ("buckets", "windows") and cell.requests in longest:
+                figure = f"time / ideal, {kind}, {cell.requests} requests"
+                rows.append(Row(figure, time, -longest[cell.requests], "", case))
+            if name in ("buckets", "windows"):
+                figure = f"refused / sent, {name}, {cell.requests} requests"
+                rows.append(Row(figure, waste, -WASTE[cell.requests], "", case))
+    return rows, None
+
+
+def short_jobs(size: Size) -> tuple[list[Row], Any]:
+    """60 and 105 requests against a rate limit over real sockets; the machine should do nothing else."""
+    rows = []
+    for limit, header, requests, client, ratios in many_limits.sockets(size.rounds):
+        target = -2.0 if header == "whole seconds" else -1.3
+        detail = "all rounds: " + ", ".join(f"{value:.2f}" for value in sorted(ratios))
+        figure, case = f"time / ideal over sockets, Retry-After {header}", f"{limit}, {requests} requests, {client}"
+        rows.append(Row(figure, max(ratios), target, detail, case))
+    return rows, None
+
+
+def known_quota(size: Size) -> tuple[list[Row], Any]:
+    """2,000 requests with a `Quota` that is the provider's, in virtual time."""
+    rows = []
+    for name, quota, allowed, request_limit, token_limit in (
+        ("requests", Quota(requests_per_minute=600), 600, TokenBucket(10, 10), None),
+        ("tokens", Quota(tokens_per_minute=250_000), 250_000, None, TokenBucket(250_000 / 60, 20_000)),
+    ):
+        run = quotas.simulate(
+            quota,
+            quotas.texts_of((100, 200, 500), 8, 2000, 0),
+            lambda text: len(text) // 5,
+            request_limit=request_limit,
+            token_limit=token_limit,
+        )
+        used = run.per_minute(lambda tokens: tokens) if token_limit else run.per_minute(lambda _: 1)
+        rows.append(Row(f"known quota of {name}: refusals", run.refused, -1e-9))
+        rows.append(Row(f"known quota of {name}: used / allowed", used / allowed, 0.97))
+    return rows, None
+
+
 def stream(size: Size) -> tuple[list[Row], Any]:
     """Peak resident memory (VmHWM) of streaming a million texts, against streaming ten thousand."""
     rows, raw = [], {}
@@ -358,7 +425,22 @@ def soak(size: Size) -> tuple[list[Row], Any]:
 
 SECTIONS: dict[str, Section] = {
     section.__name__: section
-    for section in (peers, floor, frameworks, queries, limits, stream, held, imports, bm25, index_search, soak)
+    for section in (
+        peers,
+        floor,
+        frameworks,
+        queries,
+        limits,
+        pace,
+        short_jobs,
+        known_quota,
+        stream,
+        held,
+        imports,
+        bm25,
+        index_search,
+        soak,
+    )
 }
 
 

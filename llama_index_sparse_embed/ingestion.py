@@ -4,13 +4,11 @@ LlamaIndex's stores request sparse vectors while they write: Milvus for one node
 With this step, all texts are sent beforehand in few concurrent requests, and the store finds the vectors in the cache.
 """
 
-import os
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from llama_index.core.schema import BaseNode, MetadataMode, TransformComponent
-from pydantic import PrivateAttr
 
 from llama_index_sparse_embed.sparse import ChromaCloudSparseEmbedding, PineconeInferenceSparseEmbedding
 from sparse_embed import ConfigurationError
@@ -39,7 +37,6 @@ class SparsePrefetch(TransformComponent):
     text: Literal["embed", "text", "none"] = "embed"
     """What the store will embed: ``"embed"``, the text with the metadata that is meant for embedding (Qdrant,
     Pinecone); ``"text"``, ``node.text`` (Milvus); ``"none"``, the text without metadata (Chroma)."""
-    _in_worker: bool = PrivateAttr(default=False)
 
     def __init__(
         self,
@@ -80,10 +77,11 @@ class SparsePrefetch(TransformComponent):
     def _texts(self, nodes: Sequence[BaseNode]) -> list[str]:
         texts = list(dict.fromkeys(node.get_content(MODES[self.text]) for node in nodes))
         cache = self.embedding.cache
-        if self._in_worker and isinstance(cache, int | MemoryStore):
+        if self.embedding._from_another_process and isinstance(cache, int | MemoryStore):
             raise ConfigurationError(
                 "the embedding's cache exists in this worker process only, and the store is in another: "
-                "give the embedding cache=, the path of a file that processes share"
+                "give the embedding cache=, the path of a file that processes share, or, on Ray, use "
+                "llama_index_sparse_embed.ray.RaySparsePrefetch"
             )
         if isinstance(cache, int) and cache < len(texts):
             raise ConfigurationError(f"cache={cache} is too small for {len(texts)} texts: the first would be forgotten")
@@ -91,15 +89,9 @@ class SparsePrefetch(TransformComponent):
 
     # Not LlamaIndex's __getstate__ (core 0.14), which drops what cannot be pickled and only logs it.
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (type(self), self.embedding, self.text, os.getpid(), self._in_worker)
+        return type(self), (self.embedding, self.text)
 
     @classmethod
     def class_name(cls) -> str:
         """The name in dumps."""
         return cls.__name__
-
-
-def _unpickle(cls: type[SparsePrefetch], embedding: Any, text: Any, process: int, in_worker: bool) -> SparsePrefetch:  # noqa: ANN401  # from a pickle
-    prefetch = cls(embedding, text)
-    prefetch._in_worker = in_worker or process != os.getpid()
-    return prefetch

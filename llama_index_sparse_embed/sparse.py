@@ -4,6 +4,8 @@ The private methods embed: LlamaIndex's public ones add events. Only the batch m
 the same events. A blank text has the empty dict, and costs no request.
 """
 
+import os
+import platform
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding, dispatcher
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
 class _Sparse(Delegating, BaseSparseEmbedding):
     _encoder_class = SparseEncoder
     _encoder: SparseEncoder = PrivateAttr()
+    _from_another_process: bool = PrivateAttr(default=False)  # by a pickle: its cache in memory was left there
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return super().__getstate__() | {"process": _this_process()}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        process = state.pop("process")
+        super().__setstate__(state)
+        self._from_another_process |= process != _this_process()
 
     def _get_query_embedding(self, query: str) -> dict[int, float]:
         return to_dict(self._encoder.embed_query(query))
@@ -141,6 +152,10 @@ class _Sparse(Delegating, BaseSparseEmbedding):
         from sparse_embed.stores.chroma import EncoderFunction
 
         return EncoderFunction(self._encoder)
+
+
+def _this_process() -> tuple[str, int]:
+    return platform.node(), os.getpid()
 
 
 class ChromaCloudSparseEmbedding(ChromaSettings, _Sparse):

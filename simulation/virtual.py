@@ -9,6 +9,7 @@ import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from simulation.limits import FixedWindow, Limit, TokenBucket
@@ -39,6 +40,7 @@ class Outcome:
 
     Attributes:
         seconds: Virtual time that the run took.
+        ideal: The shortest time that the limit, the latency and the concurrency allow.
         sent: Requests that were sent.
         refused: Requests that were answered with 429.
         served: Requests or tokens that succeeded.
@@ -46,6 +48,7 @@ class Outcome:
     """
 
     seconds: float
+    ideal: float
     sent: int
     refused: int
     served: float
@@ -67,107 +70,124 @@ def simulate(
     requests: int = 2000,
     concurrency: int = 16,
     latency: float = 0.05,
+    jitter: float = 0.0,
+    clients: int = 1,
     amount: Callable[[random.Random], float] = one,
     seed: int = 0,
+    pace: Pace | None = None,
+    start: float = 0.0,
 ) -> Outcome:
-    """Send `requests` batches in one call and count the answers.
+    """Send `requests` batches and count the answers.
 
     Args:
         limit: What the provider allows.
         retry_after: Gives the Retry-After header of a refusal, from the true seconds to wait; None for no header.
-        requests: Number of batches.
-        concurrency: Maximum number of requests in flight.
+        requests: Number of batches, divided among the clients.
+        concurrency: Maximum number of requests in flight, of each client.
         latency: Seconds from a request to its answer; the limit is applied halfway.
+        jitter: The latency varies by up to this part of it, up and down.
+        clients: Number of clients, each with a pace of its own.
         amount: Draws what a batch takes from the limit.
         seed: Seed of the jitter and the amounts.
+        pace: What an earlier call of the only client has learned.
+        start: When the clock starts.
     """
-    clock = 0.0
+    clock = start
     rng = random.Random(seed)
     provider = make_provider("chroma", "sparse", None, False, {})
-    call: Call[Any] = Call(
-        provider=provider,
-        decode=provider.decode_sparse,
-        role="document",
-        retry=retry_policy("document", None, None),
-        timeout=60.0,
-        pace=Pace(),
-        meter=Meter(),
-        clock=lambda: clock,
-        random=rng.random,
-    )
-    batches = (Batch([f"text {number}"], [number]) for number in range(requests))
-    todo = (embed(Chunk(call, batch.texts), batch) for batch in batches)
-    amounts: dict[Any, float] = defaultdict(lambda: amount(rng))
+    meter = Meter()
     order = itertools.count()
     events: list[tuple[float, int, Callable[[], None]]] = []
-    waiting: deque[Any] = deque()
-    placed: set[Any] = set()
-    free = concurrency
     sent = refused = 0
     served = 0.0
 
     def later(seconds: float, action: Callable[[], None]) -> None:
         heapq.heappush(events, (clock + seconds, next(order), action))
 
-    def release() -> None:
-        nonlocal free
-        if waiting:
-            flow = waiting.popleft()
-            placed.add(flow)
+    def run(numbers: range, pace: Pace) -> None:
+        call: Call[Any] = Call(
+            provider=provider,
+            decode=provider.decode_sparse,
+            role="document",
+            retry=retry_policy("document", None, None),
+            timeout=60.0,
+            pace=pace,
+            meter=meter,
+            clock=lambda: clock,
+            random=rng.random,
+        )
+        batches = (Batch([f"text {number}"], [number]) for number in numbers)
+        todo = (embed(Chunk(call, batch.texts), batch) for batch in batches)
+        amounts: dict[Any, float] = defaultdict(lambda: amount(rng))
+        waiting: deque[Any] = deque()
+        placed: set[Any] = set()
+        free = concurrency
+
+        def release() -> None:
+            nonlocal free
+            if waiting:
+                flow = waiting.popleft()
+                placed.add(flow)
+                step(flow, None)
+            else:
+                free += 1
+
+        def arrive(flow: Any, back: float) -> None:
+            nonlocal refused, served
+            wait = limit.take(clock, amounts[flow])
+            reply = GOOD
+            if not wait:
+                served += amounts[flow]
+            else:
+                refused += 1
+                header = retry_after(wait)
+                reply = Reply(429, {} if header is None else {"retry-after": header}, b"")
+            later(back, partial(step, flow, reply))
+
+        def step(flow: Any, result: Any) -> None:
+            nonlocal free, sent
+            while True:
+                try:
+                    effect = flow.send(result)
+                except StopIteration:
+                    effect = None
+                if flow in placed and not isinstance(effect, Send):
+                    placed.remove(flow)
+                    release()
+                result = None
+                match effect:
+                    case None:
+                        flow = next(todo, None)
+                        if flow is None:
+                            return
+                    case Permit():
+                        if not free:
+                            waiting.append(flow)
+                            return
+                        free -= 1
+                        placed.add(flow)
+                    case Sleep(seconds):
+                        later(seconds, partial(step, flow, None))
+                        return
+                    case Send():
+                        sent += 1
+                        half = latency / 2 * (1 + jitter * rng.uniform(-1, 1))
+                        later(half, partial(arrive, flow, half))
+                        return
+
+        for flow in itertools.islice(todo, concurrency):
             step(flow, None)
-        else:
-            free += 1
 
-    def arrive(flow: Any) -> None:
-        nonlocal refused, served
-        wait = limit.take(clock, amounts[flow])
-        reply = GOOD
-        if not wait:
-            served += amounts[flow]
-        else:
-            refused += 1
-            header = retry_after(wait)
-            reply = Reply(429, {} if header is None else {"retry-after": header}, b"")
-        later(latency / 2, lambda: step(flow, reply))
-
-    def step(flow: Any, result: Any) -> None:
-        nonlocal free, sent
-        while True:
-            try:
-                effect = flow.send(result)
-            except StopIteration:
-                effect = None
-            if flow in placed and not isinstance(effect, Send):
-                placed.remove(flow)
-                release()
-            result = None
-            match effect:
-                case None:
-                    flow = next(todo, None)
-                    if flow is None:
-                        return
-                case Permit():
-                    if not free:
-                        waiting.append(flow)
-                        return
-                    free -= 1
-                    placed.add(flow)
-                case Sleep(seconds):
-                    later(seconds, lambda flow=flow: step(flow, None))
-                    return
-                case Send():
-                    sent += 1
-                    later(latency / 2, lambda flow=flow: arrive(flow))
-                    return
-
-    for flow in itertools.islice(todo, concurrency):
-        step(flow, None)
+    for number in range(clients):
+        run(range(number, requests, clients), pace or Pace())
     while events:
         clock, _, action = heapq.heappop(events)
         action()
-    if call.meter.usage.texts != requests:
+    if meter.usage.texts != requests:
         raise RuntimeError("vectors are missing")
-    return Outcome(clock, sent, refused, served, limit.allowed(clock))
+    seconds = clock - start
+    ideal = latency + max(limit.earliest(served), (requests / (clients * concurrency) - 1) * latency)
+    return Outcome(seconds, ideal, sent, refused, served, limit.allowed(seconds))
 
 
 class Case(NamedTuple):

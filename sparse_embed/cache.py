@@ -51,29 +51,29 @@ class Cache(Generic[V]):
     """Vectors in a byte store."""
 
     def __init__(self, store: ByteStore) -> None:
-        self._store = store
+        self.store = store
 
     @property
     def blocks(self) -> bool:
         """Whether an access may block long enough to matter to an event loop."""
-        return not isinstance(self._store, MemoryStore)
+        return not isinstance(self.store, MemoryStore)
 
     def get(self, asked: "CacheKey", texts: Sequence[str]) -> dict[str, V]:
         """The vectors that are there."""
         found: dict[str, V] = {}
         with self._warn_on_failure():
-            for text, value in zip(texts, self._store.mget([asked.key(text) for text in texts]), strict=True):
+            for text, value in zip(texts, self.store.mget([asked.key(text) for text in texts]), strict=True):
                 if value is not None:
                     try:
                         found[text] = cast(V, unpack(value))
                     except ValueError as error:
-                        warnings.warn(f"{self._store}: an entry is ignored: {error}", CacheWarning, stacklevel=2)
+                        warnings.warn(f"{self.store}: an entry is ignored: {error}", CacheWarning, stacklevel=2)
         return found
 
     def put(self, asked: "CacheKey", vectors: Mapping[str, V]) -> None:
         """Remember vectors."""
         with self._warn_on_failure():
-            self._store.mset([(asked.key(text), pack(vector)) for text, vector in vectors.items()])
+            self.store.mset([(asked.key(text), pack(vector)) for text, vector in vectors.items()])
 
     @contextmanager
     def _warn_on_failure(self) -> Iterator[None]:
@@ -84,7 +84,7 @@ class Cache(Generic[V]):
             if isinstance(error, CacheWarning):
                 raise
             warnings.warn(
-                f"{self._store}: the cache failed and is ignored: {type(error).__name__}: {error}",
+                f"{self.store}: the cache failed and is ignored: {type(error).__name__}: {error}",
                 CacheWarning,
                 stacklevel=4,
             )

@@ -86,6 +86,22 @@ def test_urgent_texts_go_first_and_the_oldest_of_the_others_next(model):
     assert [batch[0].ids[0] for batch in model.batches] == [0, 3, 1, 2]
 
 
+def test_constant_queries_do_not_keep_documents_waiting_for_ever(model):
+    now = [0.0]
+
+    def forward(batch):
+        now[0] += 0.4  # seconds per batch
+        return model.forward(batch)
+
+    batcher = Batcher(forward, max_batch_tokens=10, clock=lambda: now[0])
+    held = model.hold(batcher)
+    jobs = [batcher.submit([text(10, first=8)] * 2, urgent=False)]
+    jobs += [batcher.submit([text(10, "query", first=number)], urgent=True) for number in range(1, 8)]
+    model.gate.set()
+    wait([job.future for job in (held, *jobs)], 10)
+    assert [batch[0].ids[0] for batch in model.batches] == [0, 1, 2, 3, 8, 4, 5, 8, 6, 7]
+
+
 def test_prompts_of_different_length_do_not_share_a_batch(model):
     batcher = Batcher(model.forward)
     model.hold(batcher)

@@ -1,9 +1,10 @@
 """Every snippet of the README and of docs/ runs as it stands, against the local provider.
 
-Those for Milvus run in ``tests/milvus``. PostgreSQL is real. Pinecone's indexes and Chroma Cloud are stubs, behind
-their real clients.
+Those for Milvus run in ``tests/milvus``, for Ray in ``tests/ray``, for Spark and Daft in ``tests/engines``. PostgreSQL
+is real. Pinecone's indexes and Chroma Cloud are stubs, behind their real clients.
 """
 
+import inspect
 import logging
 import re
 import tomllib
@@ -17,7 +18,9 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.util._once import Once
 
-from sparse_embed import telemetry
+import sparse_embed
+from sparse_embed import SparseEncoder, telemetry
+from sparse_embed.encoder import ProviderOptions
 from sparse_embed.server import local_provider
 from tests.snippets import PAGES, ROOT, run, snippets
 from tests.stubs.chroma_cloud import chroma_cloud_stub
@@ -64,7 +67,7 @@ def stores(postgres: str) -> Iterator[None]:
 # Harmless: llama-index-vector-stores-qdrant 0.10 asks for an index that the local mode does not need.
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 @pytest.mark.filterwarnings("ignore:The function `loads` is in beta:DeprecationWarning")  # langchain-core 1.7 says so
-@pytest.mark.parametrize(("code", "printed"), snippets("python"))
+@pytest.mark.parametrize(("code", "printed"), [*snippets("python"), *snippets("diff")])
 def test_the_snippet_runs_and_prints_what_it_says_each_time(
     code: object, printed: list[str], provider: str, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
@@ -103,3 +106,15 @@ def test_install_lines_name_extras_that_exist(page: Path) -> None:
 def test_every_link_leads_to_a_file(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+def test_every_setting_is_in_the_table() -> None:
+    arguments = inspect.signature(SparseEncoder.__init__).parameters.keys() - {"self", "provider", "provider_options"}
+    table = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs/settings.md").read_text()))
+    assert arguments | ProviderOptions.__annotations__.keys() <= table
+
+
+def test_every_error_is_in_the_table() -> None:
+    table = (ROOT / "docs/errors.md").read_text()
+    errors = {name for name in sparse_embed.__all__ if name.endswith("Error")} - {"SparseEmbedError", "APIStatusError"}
+    assert errors <= set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))

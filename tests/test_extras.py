@@ -7,6 +7,12 @@ import pytest
 
 MISSING = {
     "server": ("fastapi", "import sparse_embed.server", "fastapi: pip install 'sparse-embed[server]'"),
+    "Ray": ("ray", "import sparse_embed.ray", "ray is not installed: pip install 'sparse-embed[ray]'"),
+    "LlamaIndex on Ray": (
+        "llama_index.ingestion.ray",
+        "import llama_index_sparse_embed.ray",
+        "llama-index-ingestion-ray is not installed: pip install 'sparse-embed[llama-index-ray]'",
+    ),
     "Milvus for LlamaIndex": (
         "llama_index.vector_stores.milvus",
         "import llama_index_sparse_embed as l; l.ChromaCloudSparseEmbedding().as_milvus()",

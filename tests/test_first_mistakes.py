@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from sparse_embed import APIConnectionError, AuthenticationError, ConfigurationError, DenseEncoder, SparseEncoder
+from sparse_embed import (
+    APIConnectionError,
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    DenseEncoder,
+    SparseEncoder,
+)
+from sparse_embed.transport.client import mock_clients
 from tests.faultserver import Action
 from tests.ways import KEY, Way, both_ways, meeting
 
@@ -148,7 +156,19 @@ def test_a_refused_key_is_named_by_its_source_and_the_host_that_refused_it(
         pytest.raises(AuthenticationError) as refused,
     ):
         use(encoder, "embed_query", "fox")
-    assert refused.value.message == f"Pinecone answered 401: no ({server.url} refused the key from {source})"
+    assert refused.value.message == f"the server at {server.url} answered 401: no (it refused the key from {source})"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "who"),
+    [(None, "Chroma Cloud"), ("http://127.0.0.1:8900", "the server at http://127.0.0.1:8900")],
+)
+def test_the_provider_is_blamed_for_its_own_answers_only(base_url: str | None, who: str) -> None:
+    client, _ = mock_clients(lambda _: (400, b'{"error": "no"}'))
+    encoder = SparseEncoder("chroma", api_key=KEY, base_url=base_url, http_client=client)
+    with pytest.raises(BadRequestError) as refused:
+        encoder.embed_query("fox")
+    assert refused.value.message == f"{who} answered 400: no"
 
 
 @both_ways
@@ -158,7 +178,7 @@ def test_a_broken_connection_names_the_address(use: Way) -> None:
         pytest.raises(APIConnectionError) as failed,
     ):
         use(encoder, "embed_query", "fox")
-    assert failed.value.message.startswith(f"no complete answer from Pinecone at {server.url}: ")
+    assert failed.value.message.startswith(f"no complete answer from the server at {server.url}: ")
 
 
 def test_the_string_form_of_a_configuration_is_a_provider_too() -> None:

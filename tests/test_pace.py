@@ -1,7 +1,10 @@
 """Rate limits: nearly all that is allowed is used, and little is wasted on refusals. In virtual time."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from simulation.limits import ChangingBucket
 from simulation.virtual import BUCKETS, HEADERS, TokenBucket, simulate
 from sparse_embed.transport.pace import Pace
 
@@ -56,3 +59,77 @@ def test_refusals_of_requests_sent_before_the_last_refusal_are_one_refusal() -> 
         pace.refused(10.0, 9.9, wait=1.0)
     assert pace.epoch == 1
     assert pace.book(10.5).start == 11.0
+
+
+@given(st.lists(st.floats(0, 1000), max_size=50))
+def test_nothing_is_slowed_before_the_first_refusal(times: list[float]) -> None:
+    pace = Pace()
+    for now in sorted(times):
+        assert pace.book(now).start == now
+        pace.succeeded(now)
+
+
+steps = st.lists(
+    st.tuples(st.floats(0, 10), st.floats(0, 2), st.none() | st.floats(0, 100), st.booleans()), max_size=60
+)
+
+
+@given(steps)
+def test_no_request_starts_before_the_named_time_is_over(steps: list[tuple[float, float, float | None, bool]]) -> None:
+    pace, now, earliest = Pace(), 0.0, 0.0
+    for later, latency, wait, refused in steps:
+        now += later
+        if refused:
+            pace.refused(now, now - latency, wait)
+            earliest = max(earliest, now + (wait or 0.0))
+        else:
+            pace.succeeded(now - latency)
+        assert pace.paused_until(now) >= earliest or now >= earliest
+        assert earliest <= pace.book(now).start < float("inf") or now >= earliest
+
+
+@pytest.mark.parametrize("header", ["honest", "absent"])
+def test_a_limit_that_rises_is_found(header: str) -> None:
+    run = simulate(ChangingBucket(20.0, 20.0, changes_at=50.0, factor=8.0), HEADERS[header])
+    assert run.seconds < 1.3 * run.ideal, "at 20 a second it would be 1.8"
+
+
+@pytest.mark.parametrize("idle", [1.0, 86_400.0])
+@pytest.mark.parametrize("header", HEADERS)
+def test_what_one_call_learned_helps_the_next(header: str, idle: float) -> None:
+    pace = Pace()
+    first = simulate(TokenBucket(20.0, 5.0), HEADERS[header], requests=105, pace=pace)
+    second = simulate(TokenBucket(20.0, 5.0), HEADERS[header], requests=105, pace=pace, start=first.seconds + idle)
+    assert second.refused < first.refused / 2
+    assert second.seconds <= 1.02 * first.seconds
+
+
+def test_quiet_hours_before_the_first_refusal_do_not_mislead() -> None:
+    pace, quiet = Pace(), Pace()
+    for minute in range(500):
+        quiet.succeeded(60.0 * minute)
+    fresh = simulate(TokenBucket(20.0, 20.0), HEADERS["absent"], requests=500, pace=pace)
+    later = simulate(TokenBucket(20.0, 20.0), HEADERS["absent"], requests=500, pace=quiet, start=60.0 * 500)
+    assert later.seconds <= 1.05 * fresh.seconds
+    assert later.waste <= fresh.waste + 0.05
+
+
+@pytest.mark.parametrize("header", ["honest", "honest, rounded up", "absent", "always 0"])
+@pytest.mark.parametrize("burst", [1, 5, 20])
+def test_a_short_job_takes_little_longer_than_the_limit_demands(burst: int, header: str) -> None:
+    run = simulate(TokenBucket(20, burst), HEADERS[header], requests=105)
+    assert run.seconds <= (1.8 if header == "honest, rounded up" else 1.3) * run.ideal
+    assert run.waste <= 0.25
+
+
+@pytest.mark.parametrize("header", ["honest", "honest, rounded up", "absent"])
+def test_a_fast_limit_with_a_small_bucket_is_used(header: str) -> None:
+    run = simulate(TokenBucket(250, 1), HEADERS[header], requests=6000)
+    assert run.seconds <= 1.4 * run.ideal
+    assert run.waste <= 0.05
+
+
+def test_clients_with_one_limit_use_it_together() -> None:
+    run = simulate(TokenBucket(20, 20), HEADERS["honest"], requests=1000, clients=4)
+    assert run.seconds <= 2 * run.ideal
+    assert run.waste <= 0.25

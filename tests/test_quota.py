@@ -30,6 +30,7 @@ from simulation.limits import FixedWindow, TokenBucket
 from simulation.quotas import simulate, texts_of
 from sparse_embed import ConfigurationError, DenseEncoder, Quota, RateLimitError, SparseEncoder
 from sparse_embed.testing import fake_clients, no_wait
+from sparse_embed.transport import client
 from tests.faultserver import GOOD, PATIENCE, RESET, Action, FaultServer, Gate, first, status
 from tests.ways import KEY, both_ways, meeting, right, workers_end
 
@@ -174,6 +175,22 @@ async def test_a_cancelled_call_leaves_no_place_in_line():
         await encoder.aembed_query("next in line")
         assert len(server.requests) <= 3
         await encoder.aclose()
+
+
+@both_ways
+def test_no_request_counts_before_the_client_is_created(use, monkeypatch):
+    # This takes longer than most answers: requests that waited for it would arrive together.
+    quota, create, taken = Quota(requests_per_minute=1200), client._new, []
+
+    def created(kind):
+        taken.append(quota._limits.requests._taken)
+        return create(kind)
+
+    monkeypatch.setattr(client, "_new", created)
+    with meeting(lambda seen: GOOD, batch_size=1, quota=quota) as (server, encoder):
+        use(encoder, "embed_documents", ["first", "second"])
+    assert taken == [0]
+    assert len(server.requests) == 2
 
 
 def test_a_wait_for_the_quota_holds_no_permit():

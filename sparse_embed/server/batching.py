@@ -18,6 +18,8 @@ MAX_BATCH_TOKENS = 512  # padding included; measured best on CPU: more makes que
 WINDOW = 256
 # Seconds of work that may wait: clients give up after 60 without an answer.
 MAX_WAIT = 20.0
+# Seconds after which a batch of documents runs, however many queries wait: they are never more than slowed down.
+PATIENCE = 1.0
 LEARNING = 0.1  # weight of the newest batch in the learned rate
 
 
@@ -100,8 +102,8 @@ class _Entry(NamedTuple):
 class Batcher:
     """A model's queue.
 
-    Urgent texts go first, and among themselves the oldest. A batch is the oldest text and those of the next `WINDOW`
-    whose length is nearest, as many as fit; nothing waits for company.
+    Urgent texts go first, unless no other has run for `PATIENCE` seconds. A batch is the oldest text in line, and those
+    of the next `WINDOW` whose length is nearest, as many as fit; nothing waits for company.
 
     Args:
         forward: Makes one vector per text; called by one thread only.
@@ -109,6 +111,7 @@ class Batcher:
         max_queue_tokens: Tokens that may wait; None for what the model reads in `MAX_WAIT` seconds.
         rate: First guess of the tokens per second.
         observe: Told of each batch.
+        clock: Seconds that never go back.
     """
 
     def __init__(
@@ -119,11 +122,14 @@ class Batcher:
         max_queue_tokens: int | None = None,
         rate: float = 1000.0,
         observe: Callable[[Batch], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._forward = forward
         self.max_batch_tokens = max_batch_tokens
         self._max_queue_tokens = max_queue_tokens
         self._observe = observe
+        self._clock = clock
+        self._others_ran = clock()
         self._changed = threading.Condition()
         self._lines: tuple[deque[_Entry], deque[_Entry]] = deque(), deque()  # urgent, others
         self._tokens = [0, 0]  # in each line
@@ -164,7 +170,7 @@ class Batcher:
             BusyError: There is no room for all of them. A request that finds an empty queue is never refused.
             StoppedError: The server stops.
         """
-        job = Job(texts, time.monotonic())
+        job = Job(texts, self._clock())
         with self._changed:
             self._check(job.num_tokens, urgent)
             self._lines[not urgent].extend(_Entry(job, at, text) for at, text in enumerate(texts))
@@ -224,7 +230,7 @@ class Batcher:
             self._run(batch)
 
     def _take(self) -> list[_Entry]:
-        line = self._lines[0] or self._lines[1]
+        line = self._next_line()
         first = line[0]
         near = [entry for entry in islice(line, WINDOW) if entry.text[1:] == first.text[1:]]
         near.sort(key=lambda entry: len(entry.text.ids))
@@ -250,8 +256,16 @@ class Batcher:
         self._tokens[line is self._lines[1]] -= sum(len(entry.text.ids) for entry in batch)
         return batch
 
+    def _next_line(self) -> deque[_Entry]:
+        urgent, others = self._lines
+        now = self._clock()
+        if others and (not urgent or now - max(self._others_ran, others[0].job.entered) > PATIENCE):
+            self._others_ran = now
+            return others
+        return urgent
+
     def _run(self, batch: list[_Entry]) -> None:
-        started = time.monotonic()
+        started = self._clock()
         for entry in batch:
             if not entry.job.started:
                 entry.job.started = True
@@ -261,7 +275,7 @@ class Batcher:
         except Exception as error:  # noqa: BLE001  # it belongs to a request, the worker goes on
             self._run_apart(batch, error)
             return
-        seconds = time.monotonic() - started
+        seconds = self._clock() - started
         tokens = sum(len(entry.text.ids) for entry in batch)
         self.rate += LEARNING * (max(tokens, 1) / max(seconds, 1e-6) - self.rate)
         padded = len(batch) * max(len(entry.text.ids) for entry in batch)

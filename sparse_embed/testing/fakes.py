@@ -28,7 +28,7 @@ def fake_clients(*faults: int | type[Exception]) -> FakeClients:
         >>> from sparse_embed.testing import fake_clients
         >>> encoder = SparseEncoder("pinecone", api_key="test", **fake_clients(429, 503))
         >>> encoder.embed_query("hello hello world").values
-        (1.0, 2.0)
+        (2.0, 1.0)
 
     Args:
         *faults: What the first requests meet, in order: an HTTP status, or ``TimeoutError`` or ``ConnectionError``.

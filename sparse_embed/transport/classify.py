@@ -59,7 +59,7 @@ def classify(
     """A checked answer, or an error and how many retries it allows."""
     if isinstance(outcome, Fault):
         error = APITimeoutError if outcome.kind == "timeout" else APIConnectionError
-        return error(_describe(provider.title, outcome)), RETRIES[outcome.kind]
+        return error(_describe(provider, outcome)), RETRIES[outcome.kind]
     if outcome.status != 200:
         return _classify_status(provider, outcome)
     try:
@@ -72,21 +72,24 @@ def classify(
         if isinstance(problem, InvalidResponseError):  # some gateways answer 200 with an error
             detail = ": ".join(filter(None, (problem.message, read_error(outcome)[0])))
         # Cut-off JSON may arrive whole the next time; a well-formed wrong answer would only be billed again.
-        invalid = InvalidResponseError(f"{provider.title}: {detail}", status=200, request_id=request_id(outcome))
+        who = _who_answers(provider, outcome.route)
+        invalid = InvalidResponseError(f"{who}: {detail}", status=200, request_id=request_id(outcome))
         return invalid, ALWAYS if isinstance(problem, Undecodable) else NEVER
 
 
 def _classify_status(provider: Provider, reply: Reply) -> tuple[SparseEmbedError, int]:
     message, code = read_error(reply)
     kind = error_for_status(reply.status)
-    said = f"{provider.title} answered {reply.status}: {message.strip() or 'no message'}"
+    who = _who_answers(provider, reply.route)
+    said = f"{who} answered {reply.status}: {message.strip() or 'no message'}"
     if reply.status // 100 == 3:
         said = (
-            f"{provider.title} answered {reply.status}: redirects{_target(reply)} are not followed, so that the key is "
+            f"{who} answered {reply.status}: redirects{_target(reply)} are not followed, so that the key is "
             f"sent to no other host. {message}"
         ).strip()
     elif kind is AuthenticationError:
-        said += f" ({reply.route.origin} refused the key from {reply.route.key_source})"
+        where = "it" if reply.route.loopback else reply.route.origin
+        said += f" ({where} refused the key from {reply.route.key_source})"
     retry_after = parse_retry_after(reply.headers)
     error = kind(said, status=reply.status, code=code, request_id=request_id(reply), retry_after=retry_after)
     worth_retrying = (
@@ -119,10 +122,16 @@ def error_for_quota(provider: Provider, batch: Batch, wait: float) -> RateLimitE
     )
 
 
-def _describe(title: str, fault: Fault) -> str:
+def _who_answers(provider: Provider, route: Route) -> str:
+    """Whom to name: on loopback it is not the provider, most often `sparse-embed serve`."""
+    return f"the server at {route.origin}" if route.loopback else provider.title
+
+
+def _describe(provider: Provider, fault: Fault) -> str:
     """What happened, where, and what to do about it."""
     origin, source, _, loopback = fault.route
     host = urlsplit(origin).hostname
+    who = _who_answers(provider, fault.route) if loopback else f"{provider.title} at {origin}"
     setting = f"the address in {source}" if source else "the network"
     if loopback:
         refused = (
@@ -132,8 +141,8 @@ def _describe(title: str, fault: Fault) -> str:
     else:
         refused = f"{origin} refused the connection: check {setting} and, if there is one, the proxy"
     descriptions: dict[FaultKind, str] = {
-        "timeout": f"{title} at {origin} did not answer: {fault.message}",
-        "connection": f"no complete answer from {title} at {origin}: {fault.message}",
+        "timeout": f"{who} did not answer: {fault.message}",
+        "connection": f"no complete answer from {who}: {fault.message}",
         "refused": refused,
         "unknown host": f"the host name {host} is unknown: check {setting}",
         "untrusted": f"the certificate of {origin} is not trusted ({fault.message}): set SSL_CERT_FILE to its "

@@ -211,6 +211,12 @@ class HttpLayer(ForkAware):
         side.closer = weakref.finalize(self, side.leave)
         return side
 
+    def open(self) -> None:
+        """Create the threads' client, if there is none, so that the next `send` does not wait for it."""
+        here = self._process
+        with here.lock:
+            here.threads = here.threads or self._thread_side()
+
     def send(self, send: Send) -> Outcome:
         """Send and read the whole answer.
 

@@ -71,7 +71,7 @@ Flow: TypeAlias = Generator[Effect, Outcome | Mapping[str, Any] | None, T]
 
 PERMIT: Final = Permit()
 PERMIT_AGAIN: Final = Permit(again=True)
-LONGEST_NAP: Final = 0.2  # seconds until a waiting request looks whether the pace has changed
+LONGEST_NAP: Final = 0.2  # seconds until a waiting request checks its wait again; or a part of a longer wait
 
 
 class _Deadline:
@@ -183,7 +183,7 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
         if turn is not None:
             turn.end(now, (isinstance(result, Answer) and result.total_tokens) or None)
         if isinstance(result, Answer):
-            yield from _receive(chunk, batch, result, now)
+            yield from _receive(chunk, batch, result, start, now)
             return
         error, retries_allowed = result
         error.provider = call.provider.name
@@ -193,10 +193,7 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
         limited = isinstance(error, RateLimitError)
         if call.retry.counts_rate_limits or not limited:
             failures += 1
-        wait = _choose_wait(call, error, sent)
-        # A refusal holds for every other call too, whatever becomes of this one.
-        if limited and retries_allowed and call.pace.refused(now, start, wait):
-            call.warn(Paused, wait)
+        wait = _choose_wait(call, error, start, now) if retries_allowed else 0.0
         if failures > min(call.retry.max_retries, retries_allowed) or not retries_allowed or wait >= deadline.left():
             raise error
         call.warn(Retrying, type(error).__name__, error.status, sent, wait)
@@ -204,22 +201,24 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
             yield deadline.pause(wait)
 
 
-def _choose_wait(call: Call[V], error: SparseEmbedError, sent: int) -> float:
-    """Seconds until the next attempt: what the provider asked for, else the learned pace, else a backoff."""
-    if error.retry_after:
-        return error.retry_after * (1 + UPWARD_JITTER * call.random())
-    if isinstance(error, RateLimitError) and sent == 1 and (gap := call.pace.gap()):
-        return gap
-    return backoff(sent, call.random())
+def _choose_wait(call: Call[V], error: SparseEmbedError, start: float, now: float) -> float:
+    """Seconds until the next attempt. A refusal pauses every other call, too, whatever becomes of this one."""
+    wait = error.retry_after and error.retry_after * (1 + UPWARD_JITTER * call.random())
+    if isinstance(error, RateLimitError):
+        begins = call.pace.refused(now, start, wait, call.random())
+        wait = call.pace.paused_until(now) - now
+        if begins:
+            call.warn(Paused, wait)
+    return wait or backoff(error.attempts, call.random())
 
 
-def _receive(chunk: Chunk[V], batch: Batch, answer: Answer[V], now: float) -> Flow[None]:
+def _receive(chunk: Chunk[V], batch: Batch, answer: Answer[V], sent: float, now: float) -> Flow[None]:
     call = chunk.call
     received = dict(zip(batch.texts, answer.vectors, strict=True))
     chunk.found.update(received)
     call.progressed = now
     call.dimension = answer.dimension
-    call.pace.succeeded(now)
+    call.pace.succeeded(sent)
     call.meter.add(total_tokens=answer.total_tokens, texts=len(batch.texts), engine=answer.engine)
     if call.cache_key is not None:  # on arrival: a vector that was paid for survives whatever comes next
         yield Remember(call.cache_key, received)
@@ -259,7 +258,7 @@ def _wait_for_turn(
             pause = call.pace.paused_until(now) - now
             if pause >= deadline.left():
                 raise error or error_for_pause(call.provider, batch, pause)
-            nap = min(slot.start - now, LONGEST_NAP)
+            nap = min(slot.start - now, max(LONGEST_NAP, (slot.start - now) / 4))
             yield deadline.pause(nap)
             now += nap
         if call.pace.epoch == slot.epoch:

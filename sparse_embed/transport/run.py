@@ -108,6 +108,7 @@ def drive(flow: Flow[T], resources: Resources, scope: CallScope | None = None) -
                 scope.acquire(flow)
                 if scope.is_set():
                     raise Cancelled
+                http.open()  # before a quota counts the request as started: it takes longer than most answers
             elif isinstance(effect, Recall) and cache is not None:
                 outcome = cache.get(*effect)
             elif isinstance(effect, Remember) and cache is not None:

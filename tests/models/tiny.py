@@ -35,7 +35,7 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "v
 BERT = SIZES | {"intermediate_size": 64, "max_position_embeddings": LENGTH}
 
 
-def tokenizer(*, left: bool = False) -> PreTrainedTokenizerFast:
+def tokenizer(*, left: bool = False, length: int = LENGTH) -> PreTrainedTokenizerFast:
     made = Tokenizer(models.WordPiece({word: at for at, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer()
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -45,7 +45,7 @@ def tokenizer(*, left: bool = False) -> PreTrainedTokenizerFast:
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]", "sep_token": "[SEP]"}
     return PreTrainedTokenizerFast(
         tokenizer_object=made,
-        model_max_length=LENGTH,
+        model_max_length=length,
         padding_side="left" if left else "right",
         **names | ({} if left else {"cls_token": "[CLS]"}),
     )

@@ -16,6 +16,8 @@ SPARSE_MODULES = {"SpladePooling", "SparseAutoEncoder", "SparseStaticEmbedding"}
 KINDS: dict[str, VectorType] = {"SparseEncoder": "sparse", "SentenceTransformer": "dense"}
 # What sentence-transformers does not read; some repositories hold a model five times over.
 NOT_FETCHED = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.h5", "*.ot", "*.msgpack", "*.gguf", "*.tflite"]
+# Nor these, where the same weights are there as safetensors, which load faster and hold no code.
+OLDER_WEIGHTS = ["*.bin", "*.pt"]
 
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
@@ -127,7 +129,9 @@ def _find_download(source: str, revision: str | None) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source, revision=revision, local_files_only=True))
+        # huggingface_hub 2.4 takes a download for incomplete that lacks a file which is not ignored here.
+        ignored = [*NOT_FETCHED, *OLDER_WEIGHTS]
+        return Path(snapshot_download(source, revision=revision, ignore_patterns=ignored, local_files_only=True))
     except LocalEntryNotFoundError:
         at = f" --revision {revision}" if revision else ""
         raise ModelError(
@@ -137,15 +141,17 @@ def _find_download(source: str, revision: str | None) -> Path:
 
 
 def _fetch(source: str, revision: str | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
 
     try:
-        files = HfApi().list_repo_files(source, revision=revision)
-        # The same weights twice: safetensors load faster, and hold no code.
-        twice = ["*.bin", "*.pt"] if any(name.endswith(".safetensors") for name in files) else []
-        return Path(snapshot_download(source, revision=revision, ignore_patterns=[*NOT_FETCHED, *twice]))
+        # A hub that cannot be reached is no error where the files are here.
+        ignored = [*NOT_FETCHED, *OLDER_WEIGHTS]
+        folder = Path(snapshot_download(source, revision=revision, ignore_patterns=ignored))
+        if not any(folder.rglob("*.safetensors")):
+            folder = Path(snapshot_download(source, revision=revision, ignore_patterns=NOT_FETCHED))
     except Exception as error:  # noqa: BLE001  # network, rights, disk: whatever it is, the user needs the sentence
         raise ModelError(f"{source} cannot be downloaded: {first_line(error)}") from None
+    return folder
 
 
 def first_line(error: Exception) -> str:
