@@ -127,7 +127,7 @@ def name_vectors(
 ) -> tuple[str | None, str | None] | None:
     """The two encoders share their methods; each reader wants to see the type of one.
 
-    Nobody builds an error, and a pydantic model lists its fields as parameters below.
+    Errors are not made by users, and a pydantic model lists its fields as parameters below.
     """
     if what == "exception":
         return "", None
