@@ -285,8 +285,12 @@ def soak(weights: Path, seconds: float = 300.0) -> dict[str, float]:
             model = ("splade", "minilm")[number % 2]
             while time.monotonic() < end:
                 number += 4
-                ask(client, model, texts(32, start=number)).raise_for_status()
-                ask(client, model, ["how to treat a headache"], task="", target="query").raise_for_status()
+                for batch in (texts(32, start=number), ["how to treat a headache"]):
+                    answer = ask(client, model, batch)
+                    if answer.status_code == 429:
+                        time.sleep(float(answer.headers["retry-after-ms"]) / 1000)
+                    else:
+                        answer.raise_for_status()
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for thread in threads:

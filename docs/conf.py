@@ -46,7 +46,7 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 maximum_signature_line_length = 80
 autodoc_typehints_format = "short"
-autodoc_mock_imports = ["langchain_milvus", "pymilvus", "llama_index.vector_stores.milvus"]
+autodoc_mock_imports = ["langchain_milvus", "pymilvus", "llama_index.vector_stores.milvus", "ray"]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
@@ -81,7 +81,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.
     objects = env.domains.python_domain.objects
     found = [known for known in objects if known.rpartition(".")[2] == name and same(known, target)]
     if not found:
-        internal = target.startswith("sparse_embed.server.")  # of create_app, which the command line builds
+        internal = target.startswith(("sparse_embed.server.", "sparse_embed.transport."))  # no user makes these
         return text if internal or isinstance(load(target), TypeVar) else None
     return env.domains.python_domain.resolve_xref(
         env, node["refdoc"], app.builder, "obj", min(found, key=len), node, text
@@ -127,7 +127,7 @@ def name_vectors(
 ) -> tuple[str | None, str | None] | None:
     """The two encoders share their methods; each reader wants to see the type of one.
 
-    Nobody builds an error, and a pydantic model lists its fields as parameters below.
+    Errors are not made by users, and a pydantic model lists its fields as parameters below.
     """
     if what == "exception":
         return "", None

@@ -112,3 +112,24 @@ def test_quiet_hours_before_the_first_refusal_do_not_mislead() -> None:
     later = simulate(TokenBucket(20.0, 20.0), HEADERS["absent"], requests=500, pace=quiet, start=60.0 * 500)
     assert later.seconds <= 1.05 * fresh.seconds
     assert later.waste <= fresh.waste + 0.05
+
+
+@pytest.mark.parametrize("header", ["honest", "honest, rounded up", "absent", "always 0"])
+@pytest.mark.parametrize("burst", [1, 5, 20])
+def test_a_short_job_takes_little_longer_than_the_limit_demands(burst: int, header: str) -> None:
+    run = simulate(TokenBucket(20, burst), HEADERS[header], requests=105)
+    assert run.seconds <= (1.8 if header == "honest, rounded up" else 1.3) * run.ideal
+    assert run.waste <= 0.25
+
+
+@pytest.mark.parametrize("header", ["honest", "honest, rounded up", "absent"])
+def test_a_fast_limit_with_a_small_bucket_is_used(header: str) -> None:
+    run = simulate(TokenBucket(250, 1), HEADERS[header], requests=6000)
+    assert run.seconds <= 1.4 * run.ideal
+    assert run.waste <= 0.05
+
+
+def test_clients_with_one_limit_use_it_together() -> None:
+    run = simulate(TokenBucket(20, 20), HEADERS["honest"], requests=1000, clients=4)
+    assert run.seconds <= 2 * run.ideal
+    assert run.waste <= 0.25

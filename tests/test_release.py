@@ -50,12 +50,13 @@ import asyncio, os, pkgutil, re, signal, sys, tempfile
 from importlib import import_module
 
 PACKAGES = ("sparse_embed", "langchain_sparse_embed", "llama_index_sparse_embed")
+# The first runs when imported; the others need Milvus, torch or Ray, which have environments of their own.
+SKIPPED = r"[.]__main__|[.]stores[.]milvus|[.]transformers|[.]splade_head|[.]ray"
 
 def load_all():
     for package in PACKAGES:
         for found in pkgutil.walk_packages(import_module(package).__path__, package + "."):
-            # The first runs; the others need what is not in this environment.
-            if not found.name.endswith((".__main__", ".stores.milvus", ".engines.transformers", ".splade_head")):
+            if not re.search(SKIPPED, found.name):
                 import_module(found.name)
 
 load_all()

@@ -60,8 +60,12 @@ class QdrantTarget:
         self._exists = False
         self._report = Report()
         with self._named_errors():
-            here = {"url": place, "api_key": os.environ.get("QDRANT_API_KEY")} if "://" in place else {"path": place}
-            self._client = QdrantClient(**here)
+            if "://" in place:
+                self._client = QdrantClient(place, api_key=os.environ.get("QDRANT_API_KEY"))
+            else:
+                place = os.path.abspath(place)
+                self._client = QdrantClient(path=place)
+        self._place = place
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -166,7 +170,7 @@ class QdrantTarget:
         self._exists = True
 
     def _temporary(self, suffix: str) -> Path:
-        digest = uuid5(NAMESPACE_URL, self._target).hex
+        digest = uuid5(NAMESPACE_URL, f"{self._place}/{self._collection}").hex
         return Path(tempfile.gettempdir(), f"sparse-embed-{digest}{suffix}")
 
     @property

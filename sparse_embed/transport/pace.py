@@ -32,12 +32,12 @@ MEMORY: Final = 50  # successes after which what was learned counts half
 FIRST_PAUSE: Final = 0.25  # seconds, where the provider names none and no rate is known
 LONGER: Final = 0.25  # of all pauses since a success: the shortest next one after a failed attempt
 DOUBLING: Final = 0.25  # seconds, or this share of a longer pause, in which the unknown rate doubles
-FIRST_CALM: Final = 10.0  # successes expected after the first rate was learned
+FIRST_CALM: Final = 10.0  # successes added to those that the rate was learned from, so that it grows later at first
 CALM: Final = 100  # successes between refusals that cost nothing else: 1 to 2 % are wasted on looking for more
 GROWTH: Final = 5  # the power of the successes with which the rate grows
 TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them ...
 LOWERED: Final = 0.8  # ... lowers the rate at least to this
-RESERVE: Final = 3  # requests that flow in before the next is sent after such a refusal
+RESERVE: Final = 3  # requests that flow in before the next is sent after such a refusal, at a rate known well
 IDLE: Final = 10  # times the time that fills the bucket
 LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is searched for
 PRECISION: Final = 1.01
@@ -131,7 +131,8 @@ class Pace:
             self._pause += max(self._paused_until - sent, INSTANT)
             self._booked = 0
             # What flowed in before the refusal was heard of went to the requests still in flight.
-            self._next_slot = self._heard + (RESERVE if self._too_soon else 1) * self._gap()
+            reserve = RESERVE if self._too_soon and self._calm > 2 * FIRST_CALM else 1
+            self._next_slot = self._heard + reserve * self._gap()
             cost = 1 + max(0.0, self._rate * self._pause - self._burst)  # of a refusal, in requests
             self._calm = min(self._known * cost**0.8, CALM * cost**0.5)
             self.epoch += 1

@@ -13,6 +13,7 @@ from sparse_embed.cli import app
 BUILT = Path(__file__).parents[2] / "docs/_build/html"
 MODULES = [
     "sparse_embed",
+    "sparse_embed.bulk",
     "sparse_embed.testing",
     "sparse_embed.server",
     "langchain_sparse_embed",
