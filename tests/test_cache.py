@@ -124,8 +124,8 @@ def test_a_vector_is_remembered_when_it_arrives_not_when_it_is_returned(tmp_path
             if path.exists() and _count_entries(path) == 60:
                 break
             time.sleep(0.01)
-        first.open()
         stored.append(_count_entries(path))
+        first.open()
 
     stored: list[int] = []
     with meeting(answer, batch_size=10, cache=path, timeout=30.0) as (_, encoder):
