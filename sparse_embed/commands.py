@@ -129,10 +129,9 @@ def embed(  # noqa: PLR0917  # an option of the command is a parameter
     if report is not None:
         report.write_text(done.to_json() + "\n", encoding="utf-8")
     if not quiet:
-        if done.resumed == done.total and display.report is None:
-            typer.echo(f"{goal} is finished already; nothing was sent.")
-        for line in closing_lines(goal, done):
-            typer.echo(line)
+        finished_before = done.resumed == done.total and display.report is None
+        lines = [f"{goal} is finished already; nothing was sent."] if finished_before else closing_lines(goal, done)
+        typer.echo("\n".join(lines))
 
 
 @app.command()
@@ -226,9 +225,10 @@ def _provider_with_key() -> str:
     found = [name for name, provider in PROVIDERS.items() if os.environ.get(provider.endpoint.key_variable)]
     if len(found) != 1:
         variables = " and ".join(provider.endpoint.key_variable for provider in PROVIDERS.values())
-        state = "both" if found else "neither"
         raise ConfigurationError(
-            f"{state} of {variables} {'are' if found else 'is'} set: name the provider with --sparse"
+            f"both of {variables} are set: name the provider, such as --sparse {found[0]}"
+            if found
+            else f"neither of {variables} is set: set one, or start `sparse-embed serve --stand-in` and paste its lines"
         )
     return found[0]
 
@@ -273,6 +273,6 @@ def _plain_errors(going_on: Any = None) -> Iterator[None]:  # noqa: ANN401  # a 
         raise typer.Exit(1) from None
     except SparseEmbedError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
-        if going_on is not None and going_on.report is not None:
+        if going_on is not None and going_on.report is not None and going_on.report.rows:
             typer.echo("What was embedded before is saved: run the same command again to go on.", err=True)
         raise typer.Exit(1) from None

@@ -216,13 +216,16 @@ class _Encoder(ABC, Generic[V]):
     def from_config(cls, config: str | Mapping[str, Any]) -> Self:
         """Build from ``"provider"``, ``"provider:model"``, or a mapping of this class's arguments.
 
-        The mapping is what a YAML, TOML or JSON file gives. Keys come from the environment, and a file cannot send them
-        to another host.
+        The mapping is what a YAML, TOML or JSON file gives; ``quota`` may be a mapping of the arguments of `Quota`.
+        Keys come from the environment, and a file cannot send them to another host.
 
         Raises:
             ConfigurationError: An unknown provider or argument, or no provider.
         """
-        return cls(**read_config(config))
+        arguments = read_config(config)
+        if isinstance(quota := arguments.get("quota"), Mapping):
+            arguments["quota"] = Quota.from_mapping(quota)
+        return cls(**arguments)
 
     @abstractmethod
     def _decode(self, content: bytes) -> Answer[V]:

@@ -8,6 +8,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from sparse_embed.errors import ConfigurationError
 from sparse_embed.vectors import SparseVector
 
 if TYPE_CHECKING:
@@ -122,7 +123,16 @@ def explain(query: SparseVector, document: SparseVector) -> Explanation:
     Args:
         query: Vector of the query; of a store with IDF, as it is before IDF.
         document: Vector of the document, of the same model. Tokens are taken from the query, else from here.
+
+    Raises:
+        ConfigurationError: One is something else, such as a dictionary of LlamaIndex's.
     """
+    for name, given in (("query", query), ("document", document)):
+        if not isinstance(given, SparseVector):
+            raise ConfigurationError(
+                f"{name} must be a SparseVector, not {type(given).__name__}: sparse_embed.convert.from_dict makes one"
+                " of LlamaIndex's dictionaries"
+            )
     tokens: dict[int, str] = {}
     for vector in (document, query):
         tokens |= zip(vector.indices, vector.tokens or [], strict=False)

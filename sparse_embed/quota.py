@@ -19,8 +19,8 @@ the highest recent number of tokens per byte, and a tenth more.
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
 
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.locks import ForkAware
@@ -136,6 +136,19 @@ class Quota(ForkAware):
                 check_count(name, value)
         self._most_tokens = (tokens_per_minute or math.inf) / min(SHARES, requests_per_minute or SHARES)
         self._forked()
+
+    @classmethod
+    def from_mapping(cls, limits: Mapping[str, Any]) -> Self:
+        """Build from the limits that a file gives.
+
+        Raises:
+            ConfigurationError: An unknown limit, or one that is not a whole number of at least 1.
+        """
+        known = ("requests_per_minute", "tokens_per_minute")
+        for name in limits:
+            if name not in known:
+                raise ConfigurationError(f"quota has {' and '.join(known)}, not {name!r}")
+        return cls(**limits)
 
     def _forked(self) -> None:
         """Start anew: the parent's requests never end here."""

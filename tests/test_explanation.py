@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import sparse_embed.explanation
-from sparse_embed import SparseVector
+from sparse_embed import ConfigurationError, SparseVector
 from sparse_embed.explanation import Contribution, Explanation, explain
 
 weights = st.floats(-1e3, 1e3, width=32).filter(bool)
@@ -85,3 +85,8 @@ def test_tokens_are_shown_and_not_obeyed() -> None:
 
 def test_the_example_in_the_docstring_is_true() -> None:
     assert doctest.testmod(sparse_embed.explanation) == (0, 1)
+
+
+def test_a_dictionary_of_llama_index_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigurationError, match=r"document must be a SparseVector, not dict: .*from_dict"):
+        explain(SparseVector([1], [1.0]), {1: 1.0})  # type: ignore[arg-type]

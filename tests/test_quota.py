@@ -335,3 +335,13 @@ def test_every_framework_class_and_its_copies_keep_the_quota(cls):
     assert "quota" not in embedding.model_dump()
     with pytest.raises(ConfigurationError, match="quota"):
         cls(api_key="k", quota=100)
+
+
+def test_a_configuration_file_holds_a_quota():
+    limits = {"requests_per_minute": 2_000}
+    encoder = SparseEncoder.from_config({"provider": "chroma", "api_key": "any", "quota": limits, **fake_clients()})
+    assert encoder.embed_query("text").nnz
+    with pytest.raises(
+        ConfigurationError, match="quota has requests_per_minute and tokens_per_minute, not 'per_minute'"
+    ):
+        SparseEncoder.from_config({"provider": "chroma", "quota": {"per_minute": 1}})

@@ -234,14 +234,15 @@ class FileTarget:
         return sorted((range(int(match[1]), int(match[2])) for match in found if match), key=lambda rows: rows.start)
 
     def _read_manifest(self) -> dict[str, Any] | None:
-        """None if the target was not begun, or was finished and then deleted."""
+        """None if nothing is there that a later run could use."""
         try:
             manifest: dict[str, Any] = json.loads(self._manifest.read_bytes())
         except FileNotFoundError:
             return None
         except ValueError:
             raise ConfigurationError(f"{self._manifest} is damaged. {self._again}") from None
-        return None if manifest["report"] is not None and not self.path.exists() else manifest
+        useful = self._finished_parts() if manifest["report"] is None else self.path.exists()
+        return manifest if useful else None
 
     def _write_manifest(self, report: Report | None) -> None:
         content = {"settings": self._settings, "source": self._source, "report": report and asdict(report)}

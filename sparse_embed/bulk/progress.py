@@ -85,7 +85,9 @@ class Display:
 
 def closing_lines(target: str, report: Report) -> list[str]:
     """The closing report."""
-    lines = [f"{target}: {report.rows:,} rows, {report.vectors:,} vectors, in {report.seconds:,.1f} s"]
+    lines = [
+        f"{target}: {report.rows - report.rejected:,} rows, {report.vectors:,} vectors, in {report.seconds:,.1f} s"
+    ]
     if report.resumed:
         lines.append(f"  done by earlier runs: {report.resumed:,} rows")
     cost = "" if report.cost is None else f", cost {report.cost:,.2f}"

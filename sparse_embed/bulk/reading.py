@@ -46,7 +46,8 @@ def read_model(path: Path) -> dict[str, Any]:
         made = json.loads(path.with_name(f"{path.name}.manifest.json").read_bytes())["settings"]["sparse"]
     except (OSError, ValueError, LookupError):
         raise ConfigurationError(f"there is no manifest beside {path}: name its model with --sparse") from None
-    return {"base_url" if name == "address" else name: value for name, value in made.items()}
+    # Where to ask is decided here, not by the file: the provider may have moved, and the key must not follow a file.
+    return {name: value for name, value in made.items() if name != "address"}
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[list[dict[str, Any]], list[SparseVector | None]]]:

@@ -24,7 +24,7 @@ from sparse_embed.server.engines import (
 )
 from sparse_embed.server.engines.weights import ModelError
 from sparse_embed.server.errors import Refusal, Wire, clip
-from sparse_embed.server.served import ENGINE, Served
+from sparse_embed.server.served import ENGINE, HUB_IDS, Served
 
 PINECONE_MAX_INPUTS = 96
 SHORTEST_LIMIT = 8  # tokens: room for the special ones of any model, and for a word
@@ -397,9 +397,11 @@ class Catalogue:
         if vector_type is not None and model.vector_type != vector_type:
             raise Refusal(absent, f"model {name} gives {model.vector_type} vectors, not {vector_type} ones")
         if model.official and not self.stand_in:
+            is_open = "/" in name or name in HUB_IDS
+            load = f"here: start the server with --model {name}, ask" if is_open else "open: ask"
             raise Refusal(
                 absent,
-                f"the weights of {name} are not here: start the server with --model {name}, ask for {model.engine},"
-                f" or start the server with --stand-in to have {model.engine} answer for it",
+                f"the weights of {name} are not {load} for {model.engine}, or start the server with --stand-in to have"
+                f" {model.engine} answer for it",
             )
         return model

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sparse_embed import AuthenticationError, ConfigurationError, SparseEmbedError
+from sparse_embed import AuthenticationError, ConfigurationError, NotFoundError, SparseEmbedError
 from sparse_embed.bulk import Report, embed_file
 from sparse_embed.events import Event, Paused
 from tests.bulk.conftest import BATCH, ROWS, assert_right, read_target, text_of
@@ -278,3 +278,13 @@ async def test_a_running_event_loop_does_not_matter(chroma: dict[str, Any], tmp_
     """As in a notebook."""
     embed_file(source, tmp_path / "out.jsonl", sparse=chroma)
     assert_right(read_target(tmp_path / "out.jsonl"), "sparse")
+
+
+def test_a_target_for_which_nothing_was_embedded_can_be_begun_anew(
+    chroma: dict[str, Any], server: FaultServer, source: Path
+) -> None:
+    server.script = lambda seen: status(404)
+    with pytest.raises(NotFoundError):
+        embed_file(source, source.with_name("out.parquet"), sparse=chroma | {"model": "unknown"})
+    server.script = lambda seen: GOOD
+    assert embed_file(source, source.with_name("out.parquet"), sparse=chroma).rows == ROWS
