@@ -1,8 +1,9 @@
 """The built site has every public name, every option of the command line, and its form for language models."""
 
+import ast
 import re
 from collections.abc import Iterator
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ BUILT = Path(__file__).parents[2] / "docs/_build/html"
 MODULES = [
     "sparse_embed",
     "sparse_embed.bulk",
+    "sparse_embed.ray",
     "sparse_embed.testing",
     "sparse_embed.server",
     "langchain_sparse_embed",
@@ -29,9 +31,21 @@ def anchors() -> set[str]:
     return {anchor for page in pages for anchor in re.findall(r'<dt class="sig[^"]*" id="([^"]+)"', page)}
 
 
+def public_names(module: str) -> list[str]:
+    """``__all__``, read without an import: Ray is not in this environment."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    for statement in ast.parse(Path(spec.origin).read_text()).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+            names: list[str] = ast.literal_eval(statement.value)
+            return names
+    raise LookupError(module)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_name_is_in_the_reference(module: str, anchors: set[str]) -> None:
-    assert {f"{module}.{name}" for name in import_module(module).__all__} <= anchors
+    assert {f"{module}.{name}" for name in public_names(module)} <= anchors
 
 
 def options() -> Iterator[tuple[str, str]]:
