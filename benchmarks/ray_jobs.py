@@ -74,7 +74,6 @@ def one_actor(count: int = 20_000, rounds: int = 3) -> Iterator[tuple[str, float
 def eight_actors(minute: int = 1200) -> Iterator[tuple[str, float, str]]:
     """Eight actors on one quota, with and without a limiter, for a minute or half of one."""
     limiters = {
-        "learned together": (minute, RayRateLimiter(name="learned")),
         f"RayRateLimiter({RATE})": (minute, RayRateLimiter(RATE, name="given")),
         "each alone": (minute // 2, None),
     }

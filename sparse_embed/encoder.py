@@ -191,8 +191,7 @@ class _Encoder(ABC, Generic[V]):
         self._batch_size = min(self._settings.batch_size or limit, limit)
         self._ahead = STREAM_AHEAD * self._settings.max_concurrency
         self._meter = Meter()
-        # A rate limiter may be a pace that other processes share: it hears of refusals too.
-        self._pace = state.rate_limiter if isinstance(state.rate_limiter, Pace) else Pace()
+        self._pace = Pace()
         self._http = HttpLayer(self._provider, self._settings, *state.own_clients)
         self._resources = Resources(self._http, state.rate_limiter, state.cache)
 

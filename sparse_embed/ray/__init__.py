@@ -1,4 +1,4 @@
-"""Ray: `EmbedBatch` and `map_options` for datasets of Ray Data, and `RayRateLimiter`, one rate for all actors."""
+"""Ray: `EmbedBatch` and `map_options` for datasets of Ray Data, and `RayRateLimiter`, one rate limit for all actors."""
 
 from sparse_embed.extras import requires
 

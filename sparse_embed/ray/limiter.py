@@ -1,14 +1,10 @@
-"""One rate for all encoders in a Ray cluster, learned from what the provider refuses.
-
-`_Turns`, an actor, holds the pace: it gives out turns to send, and hears what succeeded and what was refused. It speaks
-to `RayRateLimiter`, which stands in each process for the encoder's own pace.
-"""
+"""One rate limit for all encoders in a Ray cluster: an actor gives out the turns to send."""
 
 import asyncio
 import math
 from functools import partial
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import ray
 from ray.exceptions import ActorDiedError
@@ -16,116 +12,62 @@ from ray.exceptions import ActorDiedError
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.locks import ForkSafeLock
 from sparse_embed.settings import check_kind
-from sparse_embed.transport.pace import Pace, Slot
 
 NAMESPACE: Final = "sparse-embed"  # of all limiters in a cluster, so that jobs share them too
-FIRST_IN_FLIGHT: Final = 16  # requests of all processes together, as of one encoder: a full burst would be refused ...
-GROWTH: Final = 1.5  # ... so the number grows with each success, by half of the requests in flight per round trip
-UNHEARD: Final = 1.0  # seconds after which a success may have been lost with its process
-LONGEST_NAP: Final = 0.2  # seconds until a waiting turn looks whether the pace has changed
 MOST_DEATHS: Final = 20  # of actors that a limiter outlives: a cluster in which they cannot start is no endless loop
 
 
-class _Refusal(NamedTuple):
-    """What `Pace.refused` is told."""
-
-    sent: float
-    wait: float | None
-    random: float
-
-
 class _Turns:
-    """The actor. All times are of its clock, which each turn tells."""
+    """The actor: gives out turns, one after another."""
 
     def __init__(self) -> None:
-        self._pace = Pace()
-        self._next = self._given = self._succeeded = 0.0
-        self._heard = asyncio.Event()
+        self._next = 0.0
 
-    async def take(self, gap: float, blocking: bool, successes: list[float]) -> float | None:
-        """Wait for a turn; `gap` seconds later, at the earliest, comes the next one. Returns the time.
-
-        Not blocking: take the turn only if it is now; None if it is not.
-        """
-        await self.hear(successes)
+    async def take(self, gap: float, blocking: bool) -> bool:
+        """Wait for a turn; `gap` seconds later comes the next one. Not blocking: take it only if it is now."""
         now = monotonic()
-        if not blocking and (self._too_many(gap) or max(self._next, self._pace.paused_until(now)) > now):
-            return None
-        while self._too_many(gap):
-            try:
-                await asyncio.wait_for(self._heard.wait(), UNHEARD)
-            except TimeoutError:
-                break
-        self._given += 1
-        now = monotonic()
-        turn = max(self._next, now)
-        self._next = turn + gap
-        while True:
-            slot = self._pace.book(now)
-            start = max(turn, slot.start)
-            while now < start and self._pace.epoch == slot.epoch:
-                await asyncio.sleep(min(start - now, LONGEST_NAP))
-                now = monotonic()
-            if self._pace.epoch == slot.epoch:
-                return monotonic()
-
-    async def hear(self, successes: list[float], refusal: _Refusal | None = None) -> None:
-        """Learn what became of requests."""
-        for sent in successes:
-            self._pace.succeeded(sent)
-        self._succeeded += len(successes)
-        if refusal is not None:
-            self._pace.refused(monotonic(), *refusal)
-        self._heard.set()
-        self._heard = asyncio.Event()
-
-    def _too_many(self, gap: float) -> bool:
-        """Whether one more request would be a burst, while nothing is known of the rate."""
-        return not gap and not self._pace.epoch and self._given >= FIRST_IN_FLIGHT + GROWTH * self._succeeded
+        start = max(self._next, now)
+        if not blocking and start > now:
+            return False
+        self._next = start + gap
+        await asyncio.sleep(start - now)
+        return True
 
 
-class RayRateLimiter(Pace):
-    """One rate for all encoders in a Ray cluster that use its name, whatever their processes.
-
-    Give `requests_per_second` where it is known: then nothing is refused. Otherwise the rate is learned: a refusal of
-    one encoder slows all of them. It begins with as many requests as one encoder sends, and more as long as none is
-    refused.
+class RayRateLimiter:
+    """Starts at most so many requests per second, over all encoders in a Ray cluster that use its name.
 
     An actor of that name gives out the turns. It is created by the first process that hands the limiter to others, or
     uses it, and ends with it; then another process creates the next one.
 
     Example:
-        >>> limiter = RayRateLimiter(name="chroma")
+        >>> limiter = RayRateLimiter(20, name="chroma")
         >>> documents.map_batches(
         ...     EmbedBatch, **map_options({"provider": "chroma", "rate_limiter": limiter}, actors=8)
         ... )  # doctest: +SKIP
     """
 
-    def __init__(self, requests_per_second: float | None = None, *, name: str = "requests") -> None:
+    def __init__(self, requests_per_second: float, *, name: str = "requests") -> None:
         """Nothing is started.
 
         Args:
-            requests_per_second: What the provider allows, in all. None: it is learned.
-            name: Limiters of one name share one rate: use one name for each account.
+            requests_per_second: What the provider allows, in all.
+            name: Limiters of one name share one limit: use one name for each account.
 
         Raises:
             ConfigurationError: The number is not positive, or the name is empty.
         """
-        super().__init__()
-        if requests_per_second is not None:
-            check_kind("requests_per_second", requests_per_second, int, float)
-            if not 0 < requests_per_second < math.inf:
-                raise ConfigurationError(f"requests_per_second must be positive, not {requests_per_second}")
+        check_kind("requests_per_second", requests_per_second, int, float)
+        if not 0 < requests_per_second < math.inf:
+            raise ConfigurationError(f"requests_per_second must be positive, not {requests_per_second}")
         check_kind("name", name, str)
         if not name:
             raise ConfigurationError("name must not be empty")
         self._requests_per_second, self._name = requests_per_second, name
-        self._least_gap = 0.0 if requests_per_second is None else 1 / requests_per_second
-        self._untold: list[float] = []  # successes
-        self._actor_lock = ForkSafeLock()
+        self._gap = 1 / requests_per_second
+        self._lock = ForkSafeLock()
         self._actor: Any = None
         self._deaths = 0
-        self._ahead = -math.inf  # seconds
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._requests_per_second}, name={self._name!r})"
@@ -144,7 +86,7 @@ class RayRateLimiter(Pace):
         while True:
             actor = self._find()
             try:
-                return self._taken(ray.get(actor.take.remote(self._least_gap, blocking, self._tell())))
+                return bool(ray.get(actor.take.remote(self._gap, blocking)))
             except ActorDiedError as error:
                 self._forget(actor, error)
 
@@ -153,40 +95,15 @@ class RayRateLimiter(Pace):
         while True:
             actor = self._find()
             try:
-                return self._taken(await actor.take.remote(self._least_gap, blocking, self._tell()))
+                return bool(await actor.take.remote(self._gap, blocking))
             except ActorDiedError as error:
                 self._forget(actor, error)
-
-    def book(self, now: float) -> Slot:
-        """Now: the time to wait for is the turn's."""
-        return Slot(now, self.epoch)
-
-    def succeeded(self, sent: float) -> None:
-        """Remember an answer for the next turn, which tells the actor."""
-        self._untold.append(sent)
-
-    def refused(self, now: float, sent: float, wait: float | None, random: float = 0.0) -> bool:
-        """Tell the actor at once."""
-        self._find().hear.remote(self._tell(), _Refusal(sent + self._ahead, wait, random))
-        return super().refused(now, sent, wait, random)
-
-    def _tell(self) -> list[float]:
-        """When each request was sent that succeeded, and that the actor has not heard of."""
-        told, self._untold = self._untold, []
-        return [sent + self._ahead for sent in told if self._ahead > -math.inf]
-
-    def _taken(self, at: float | None) -> bool:
-        if at is None:
-            return False
-        # The answer that travelled fastest says most exactly how far ahead the actor's clock is.
-        self._ahead = max(self._ahead, at - monotonic())
-        return True
 
     def _find(self) -> Any:  # noqa: ANN401  # Ray's handle of a `_Turns`
         """The actor: the one that is known here, else the one of this name, else a new one."""
         if not ray.is_initialized():  # where Ray would start a cluster of its own
             raise ConfigurationError("RayRateLimiter needs a running Ray: call ray.init() first")
-        with self._actor_lock:
+        with self._lock:
             if self._actor is None:
                 actors = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Turns)
                 self._actor = actors.options(name=self._name, namespace=NAMESPACE, get_if_exists=True).remote()
@@ -194,9 +111,9 @@ class RayRateLimiter(Pace):
 
     def _forget(self, actor: Any, error: Exception) -> None:  # noqa: ANN401  # as above
         """An actor ends with the process that created it: the next turn comes from a new one, unless that fails too."""
-        with self._actor_lock:
+        with self._lock:
             if self._actor is actor:
-                self._actor, self._ahead = None, -math.inf
+                self._actor = None
                 self._deaths += 1
         if self._deaths > MOST_DEATHS:
             raise error

@@ -2,17 +2,16 @@
 
 import asyncio
 import pickle
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import ray
 
-from sparse_embed import ConfigurationError, RateLimitError, SparseEncoder
+from sparse_embed import ConfigurationError, SparseEncoder
 from sparse_embed.ray import EmbedBatch, RayRateLimiter, map_options
 from sparse_embed.ray.limiter import NAMESPACE
-from tests.faultserver import FaultServer, first, status
+from tests.faultserver import FaultServer
 
 
 async def test_threads_and_tasks_take_turns() -> None:
@@ -41,24 +40,6 @@ def test_a_datasets_requests_take_turns() -> None:
         ray.data.from_items([{"text": "fox"}]).map_batches(EmbedBatch, **map_options(where)).materialize()
         assert len(server.requests) == 1
     assert not limiter.acquire(blocking=False)
-
-
-def test_what_one_process_is_refused_holds_for_all_and_costs_one_request() -> None:
-    refusal = status(429, headers={"retry-after": "100"})
-    limiter, other = (RayRateLimiter(name="refused") for _ in range(2))
-    with FaultServer(first(refusal)) as server:
-        where: dict[str, Any] = {"base_url": server.url, "max_retries": 0}
-        with SparseEncoder("pinecone", rate_limiter=limiter, **where) as encoder, pytest.raises(RateLimitError):
-            encoder.embed_query("refused")
-        assert not other.acquire(blocking=False)
-
-
-def test_before_a_rate_is_known_requests_grow_with_the_successes() -> None:
-    limiter = RayRateLimiter(name="growth")
-    assert sum(limiter.acquire(blocking=False) for _ in range(20)) == 16
-    for _ in range(16):
-        limiter.succeeded(time.monotonic())
-    assert sum(limiter.acquire(blocking=False) for _ in range(50)) == 24
 
 
 def test_it_goes_on_when_its_actor_dies() -> None:
