@@ -32,7 +32,7 @@ from sparse_embed.providers import make_provider, read_config, split_model
 from sparse_embed.providers.base import Answer, DenseVector, Provider
 from sparse_embed.quota import Quota
 from sparse_embed.settings import Kind, Role, Secret, Settings, SupportsSecret, check_kind
-from sparse_embed.texts import check_text, list_texts, name_text, refuse_bare_text
+from sparse_embed.texts import check_text, has_content, list_texts, name_text, refuse_bare_text
 from sparse_embed.transport.batching import Batch, achunks, chunks
 from sparse_embed.transport.call import Call, Chunk, Meter, track
 from sparse_embed.transport.client import AsyncClient, HttpLayer, SyncClient
@@ -481,7 +481,7 @@ class SparseEncoder(_Encoder[SparseVector]):
         return self._provider.decode_sparse(content)
 
     def _blanks(self, texts: list[str]) -> dict[str, SparseVector]:
-        return {text: SparseVector([], []) for text in texts if not text or text.isspace()}
+        return {text: SparseVector([], []) for text in texts if not has_content(text)}
 
 
 class DenseEncoder(_Encoder[DenseVector]):
@@ -498,7 +498,7 @@ class DenseEncoder(_Encoder[DenseVector]):
     @staticmethod
     def _check(text: str, position: int | None) -> None:
         check_text(text, position)
-        if not text or text.isspace():
+        if not has_content(text):
             raise ConfigurationError(
                 f"{name_text(position)} is blank, and a blank text has no dense vector: leave it out"
             )

@@ -1,6 +1,7 @@
 """What a text is. Bad input is refused here, before any request, and the message names its position."""
 
 from collections.abc import AsyncIterable, Iterable
+from typing import TypeGuard
 
 from sparse_embed.errors import ConfigurationError
 
@@ -25,6 +26,11 @@ def list_texts(texts: Iterable[str]) -> list[str]:
     """The texts as a new list."""
     refuse_bare_text(texts)
     return list(texts)
+
+
+def has_content(text: str | None) -> TypeGuard[str]:
+    """Whether there is anything to embed: a missing or blank text is not sent."""
+    return text is not None and text != "" and not text.isspace()
 
 
 def check_text(text: str, position: int | None) -> None:

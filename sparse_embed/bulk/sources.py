@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pydantic_core import from_json
 
 from sparse_embed.errors import ConfigurationError
+from sparse_embed.texts import has_content
 
 SLICE: Final = 2048  # rows read from Parquet at once, or whose types are inferred at once
 Record: TypeAlias = tuple[str, dict[str, Any] | str]  # where it is, and its fields, or what is wrong with it
@@ -41,7 +42,7 @@ class Row(NamedTuple):
     @property
     def blank(self) -> bool:
         """Whether there is nothing to embed."""
-        return not self.text or self.text.isspace()
+        return not has_content(self.text)
 
 
 class BadRow(NamedTuple):

@@ -15,6 +15,7 @@ from sparse_embed.extras import requires
 from sparse_embed.options import check_count
 from sparse_embed.providers import read_config
 from sparse_embed.settings import Secret
+from sparse_embed.texts import has_content
 
 with requires("pyarrow", "ray"):
     import pyarrow as pa
@@ -87,10 +88,12 @@ class EmbedBatch:
         return batch
 
     async def _sparse_column(self, texts: list[str | None]) -> pa.Array:
-        return to_arrow(_spread(texts, await self._sparse.aembed_documents(_present(texts))))
+        return to_arrow(_spread(texts, await self._sparse.aembed_documents(list(filter(has_content, texts)))))
 
     async def _dense_column(self, texts: list[str | None]) -> pa.Array:
-        return pa.array(_spread(texts, await self._dense.aembed_documents(_present(texts))), pa.list_(pa.float32()))
+        return pa.array(
+            _spread(texts, await self._dense.aembed_documents(list(filter(has_content, texts)))), pa.list_(pa.float32())
+        )
 
     def _texts(self, batch: pa.Table) -> list[str | None]:
         names = batch.column_names
@@ -164,11 +167,7 @@ class _Headers(dict[str, str]):
         return repr(dict.fromkeys(self, "**********"))
 
 
-def _present(texts: list[str | None]) -> list[str]:
-    return [text for text in texts if text and not text.isspace()]
-
-
 def _spread(texts: list[str | None], vectors: Iterable[T]) -> list[T | None]:
-    """One per text, None for those that are not present."""
+    """One per text, None for a text without content."""
     rest = iter(vectors)
-    return [next(rest) if text and not text.isspace() else None for text in texts]
+    return [next(rest) if has_content(text) else None for text in texts]
