@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from sparse_embed import AuthenticationError, ConfigurationError
 from sparse_embed.convert import from_arrow
 from sparse_embed.events import CallEnded, Event
 from sparse_embed.ray import EmbedBatch, map_options
-from tests.faultserver import Action, FaultServer, Gate, dense_of, sparse_of, status
+from tests.faultserver import Action, FaultServer, Gate, Seen, dense_of, sparse_of, status
 
 from .conftest import ENVIRONMENT_KEY
 
@@ -78,32 +80,47 @@ def test_one_actor_keeps_all_its_requests_in_flight() -> None:
 
 
 class KillOnce:
-    """Kills the process in which a call of an encoder ends, the first time."""
+    """Kills the process in which a call of an encoder ends, the first time; notes what the cache held then."""
 
-    def __init__(self, marker: Path, after: int) -> None:
-        self.marker, self.calls_left = marker, after
+    def __init__(self, killed: Path, cache: Path, after: int) -> None:
+        self.killed, self.cache, self.calls_left = killed, cache, after
 
     def __call__(self, event: Event) -> None:
         self.calls_left -= isinstance(event, CallEnded)
-        if self.calls_left == 0 and not self.marker.exists():
-            self.marker.touch()
+        if self.calls_left == 0 and not self.killed.exists():
+            self.killed.write_text(str(entries(self.cache)))
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def entries(cache: Path) -> int:
+    if not cache.exists():
+        return 0
+    with closing(sqlite3.connect(cache)) as connection:
+        count: int = connection.execute("SELECT count(*) FROM vectors").fetchone()[0]
+        return count
 
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_killed_actor_loses_and_doubles_nothing(tmp_path: Path, cached: bool) -> None:
-    with FaultServer() as server:
+    killed, cache = tmp_path / "killed", tmp_path / "vectors.sqlite"
+    sent_again: list[str] = []
+
+    def note_what_is_sent_after_the_kill(seen: Seen) -> Action:
+        sent_again.extend(seen.texts if killed.exists() else [])
+        return Action()
+
+    with FaultServer(note_what_is_sent_after_the_kill) as server:
         where = {"provider": "pinecone", "base_url": server.url, "batch_size": 10, "max_concurrency": 2}
-        where |= {"on_event": KillOnce(tmp_path / "killed", after=5)}
+        where |= {"on_event": KillOnce(killed, cache, after=5)}
         if cached:
-            where |= {"cache": tmp_path / "vectors.sqlite"}
+            where |= {"cache": cache}
         table = embed(dataset(numbered(400), blocks=20), where)
-        sent = sum(len(texts) for texts in server.texts)
-    assert (tmp_path / "killed").exists()
     assert table["id"].to_pylist() == list(range(400))
     assert from_arrow(table["sparse"]) == [sparse_of(f"text {at}") for at in range(400)]
+    stored = int(killed.read_text())
     if cached:
-        assert sent <= 400 + 2 * 10  # what was in flight when the actor died
+        assert stored >= 5 * 20  # a call has ended when all its vectors are stored
+        assert len(sent_again) <= 400 - stored + 2 * 10  # those that arrived at the server just as the actor died
 
 
 class TestKeys:
