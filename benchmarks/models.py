@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -195,7 +194,7 @@ def peak(weights: Path, whose: str) -> float:
         model.forward(model.prepare(batch, "document"))
     else:
         model.encode(batch, batch_size=32)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return resident(os.getpid(), "VmHWM") - before  # not ru_maxrss, which begins with that of the parent
 
 
 def memory(weights: Path) -> dict[str, float]:

@@ -58,21 +58,17 @@ def list_column(kind: "pa.DataType", rows: "Sequence[Sequence[float] | None]") -
     """
     import pyarrow as pa
 
-    letters = {pa.uint32(): "I", pa.float32(): "f", pa.int32(): "i"}
-
-    def column(kind: "pa.DataType", parts: Iterable[Sequence[float]]) -> "pa.Array":
-        # Packing is four times as fast as `pa.array` of lists.
-        packed = b"".join(pack(f"{len(part)}{letters[kind]}", *part) for part in parts)
-        return pa.Array.from_buffers(kind, len(packed) // 4, [None, pa.py_buffer(packed)])
-
     ends = list(accumulate((len(row or ()) for row in rows), initial=0))
     if ends[-1] > MOST_NUMBERS:
         raise ConfigurationError(
             f"{ends[-1]:,} terms, and a column holds {MOST_NUMBERS:,}: convert fewer vectors at once"
         )
+    # Packing is four times as fast as `pa.array` of lists; integers of 64 bits, twice as fast as those of 32.
+    letter, packed_kind = ("f", kind) if kind == pa.float32() else ("Q", pa.uint64())
+    packed = b"".join(pack(f"{len(row)}{letter}", *row) for row in rows if row is not None)
+    numbers = pa.Array.from_buffers(packed_kind, ends[-1], [None, pa.py_buffer(packed)]).cast(kind)
     missing = pa.array([row is None for row in rows], pa.bool_())
-    numbers = column(kind, (row for row in rows if row is not None))
-    return pa.ListArray.from_arrays(column(pa.int32(), [ends]), numbers, mask=missing)
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), numbers, mask=missing)
 
 
 def from_arrow(column: "pa.Array | pa.ChunkedArray") -> list[SparseVector | None]:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -281,16 +282,12 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
-def _runs(items: Sequence[Item]) -> Iterator[list[Item]]:
+def _runs(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """Items whose rows follow one another in the source."""
-    run: list[Item] = []
-    for item in items:
-        if run and _number(item) != _number(run[-1]) + 1:
-            yield run
-            run = []
-        run.append(item)
-    if run:
-        yield run
+    numbers = map(_number, items)
+    ends = [at for at, (before, after) in enumerate(pairwise(numbers), 1) if after != before + 1]
+    for start, end in pairwise([0, *ends, len(items)]):
+        yield items[start:end]
 
 
 def _number(item: Item) -> int:

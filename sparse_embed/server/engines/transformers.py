@@ -15,6 +15,10 @@ from sparse_embed.server.engines.weights import ModelError, ModelFiles, first_li
 # Threads of OpenMP that spin while they wait take the processors from the tokenizer and the server: 12 instead of
 # 75 texts per second on two cores. Read when torch is loaded (GNU OpenMP; 2026-11).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# oneDNN keeps the kernels of the last 1,024 shapes, and nearly every batch has another: 200 MB after some minutes, and
+# no text faster; a model's own layers have about ten. Read when torch is loaded
+# (https://oneapi-src.github.io/oneDNN/dev_guide_primitive_cache.html, 2026-11).
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 import torch
 import transformers
