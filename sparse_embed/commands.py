@@ -179,7 +179,7 @@ def encode(
     for term, weight in terms:
         bar = "█" * round(30 * weight / terms[0][1])
         typer.echo(f"{term!s:>{width}} {weight:7.3f} {bar}")
-    typer.echo(f"{vector.nnz} terms, {encoder.provider}, {encoder.model}", err=True)
+    typer.echo(f"{vector.nnz} terms, {encoder.provider}, {encoder.model}{_computed_by(encoder)}", err=True)
 
 
 @app.command()
@@ -207,8 +207,7 @@ def check(sparse: Sparse = None) -> None:
                 typer.echo(f"to do     {advice.format(endpoint=endpoint, address=address.base_url)}", err=True)
                 break
         raise typer.Exit(1) from None
-    engine = f", computed by {encoder.engine}" if encoder.engine else ""
-    typer.echo(f"works     {vector.nnz} terms in {time.monotonic() - began:.2f} s{engine}")
+    typer.echo(f"works     {vector.nnz} terms in {time.monotonic() - began:.2f} s{_computed_by(encoder)}")
 
 
 ADVICE: Final[Mapping[type[SparseEmbedError], str]] = {
@@ -219,6 +218,10 @@ ADVICE: Final[Mapping[type[SparseEmbedError], str]] = {
     RateLimitError: "Wait for the quota to renew, or ask the provider for a higher one.",
     APIConnectionError: "Check that {address} can be reached from here (network, proxy, {endpoint.url_variable}).",
 }
+
+
+def _computed_by(encoder: SparseEncoder) -> str:
+    return f", computed by {encoder.engine}" if encoder.engine else ""
 
 
 def _provider_with_key() -> str:

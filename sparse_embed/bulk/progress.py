@@ -85,19 +85,23 @@ class Display:
 
 def closing_lines(target: str, report: Report) -> list[str]:
     """The closing report."""
-    lines = [
-        f"{target}: {report.rows - report.rejected:,} rows, {report.vectors:,} vectors, in {report.seconds:,.1f} s"
-    ]
+    done = f"{_count(report.rows - report.rejected, 'row')}, {_count(report.vectors, 'vector')}"
+    lines = [f"{target}: {done}, in {report.seconds:,.1f} s"]
     if report.resumed:
-        lines.append(f"  done by earlier runs: {report.resumed:,} rows")
+        lines.append(f"  done by earlier runs: {_count(report.resumed, 'row')}")
     cost = "" if report.cost is None else f", cost {report.cost:,.2f}"
     lines.append(f"  {report.tokens:,} tokens, {report.requests:,} requests, {report.retries:,} retries{cost}")
     if report.blank:
-        lines.append(f"  {report.blank:,} blank texts, without vectors: rows {_list(report.blank_rows, report.blank)}")
+        blank = _list(report.blank_rows, report.blank)
+        lines.append(f"  {_count(report.blank, 'blank text')}, without vectors: rows {blank}")
     if report.rejected:
         rows = [f"{row['row']} ({row['reason']})" for row in report.rejected_rows[:3]]
-        lines.append(f"  {report.rejected:,} rows left out, such as {'; '.join(rows)}")
+        lines.append(f"  {_count(report.rejected, 'row')} left out, such as {'; '.join(rows)}")
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _list(rows: list[int], count: int) -> str:
