@@ -147,8 +147,12 @@ def search(
     with _plain_errors():
         from sparse_embed.bulk.reading import read_index, read_model
 
-        encoder = SparseEncoder.from_config(_named(sparse or read_model(file), return_tokens=True))
+        model, made_at = (sparse, None) if sparse else read_model(file)
         index = read_index(file)
+        encoder = SparseEncoder.from_config(_named(model, return_tokens=True))
+        address = encoder._settings.base_url_for(encoder._provider.endpoint)
+        if made_at not in (None, address):
+            typer.echo(f"Note: {made_at} has embedded the file, and {address} embeds the query.", err=True)
         with encoder:
             hits = index.search(encoder.embed_query(query), k, terms=True)
     if not hits:

@@ -170,7 +170,7 @@ def embed_file(
             finally:
                 for encoder in encoders.values():
                     encoder.close()
-            tell(0)
+                tell(0)  # also when it is stopped: how much is saved
             report = replace(output.finish(), resumed=resumed)
     return report.priced(price)
 

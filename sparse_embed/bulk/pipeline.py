@@ -16,7 +16,7 @@ from sparse_embed.settings import Kind
 
 Encoders: TypeAlias = Mapping[Kind, SparseEncoder | DenseEncoder]
 Item: TypeAlias = Embedded | BadRow
-TELL_EVERY: Final = 100  # rows
+TELL_EVERY: Final = 10  # rows
 
 
 def embed_rows(

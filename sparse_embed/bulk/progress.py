@@ -7,6 +7,7 @@ from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from sparse_embed.bulk.report import Report
 from sparse_embed.events import Event, Paused, Retrying
@@ -35,8 +36,14 @@ class Display:
         if not self._console.is_terminal:
             yield
             return
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, TextColumn("{task.fields[said]}"), console=self._console, transient=True) as self._bar:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[said]}"),  # goes on in further lines of a narrow terminal
+        )
+        with Progress(*columns, console=self._console, transient=True) as self._bar:
             self._bar.add_task(f"Reading {source}", total=None, said="")
             yield
 

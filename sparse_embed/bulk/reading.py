@@ -31,13 +31,17 @@ def read_index(path: Path) -> InvertedIndex:
             found = [(row, vector) for row, vector in zip(rows, vectors, strict=True) if vector is not None]
             ids = [str(row.pop("id")) for row, _ in found]
             index.add(ids, [vector for _, vector in found], [row for row, _ in found])
+    except FileNotFoundError:
+        unfinished = path.with_name(f"{path.name}.parts").exists()
+        what = "is not finished: run the same `sparse-embed embed` again" if unfinished else "does not exist"
+        raise ConfigurationError(f"{path} {what}") from None
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ConfigurationError(f"{path} cannot be read as a file of `sparse-embed embed`: {error}") from None
     return index
 
 
-def read_model(path: Path) -> dict[str, Any]:
-    """The arguments of the sparse encoder that made a file, from its manifest.
+def read_model(path: Path) -> tuple[dict[str, Any], str]:
+    """The arguments of the sparse encoder that made a file, from its manifest, and the address that it asked.
 
     Raises:
         ConfigurationError: There is no manifest.
@@ -47,7 +51,8 @@ def read_model(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, LookupError):
         raise ConfigurationError(f"there is no manifest beside {path}: name its model with --sparse") from None
     # Where to ask is decided here, not by the file: the provider may have moved, and the key must not follow a file.
-    return {name: value for name, value in made.items() if name != "address"}
+    address = made.pop("address")
+    return made, address
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[list[dict[str, Any]], list[SparseVector | None]]]:

@@ -42,19 +42,19 @@ class Command:
 
     def __init__(self, server: FaultServer, folder: Path) -> None:
         self.folder = folder
-        self._env = os.environ | {
+        self.env = os.environ | {
             "CHROMA_EMBED_URL": server.url,
             "CHROMA_API_KEY": "key-4711",
             "PYTHONWARNINGS": "error",
         }
-        self._env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        self.env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
     def start(
         self, *arguments: str, code: str = "from sparse_embed.cli import app; app()", **options: Any
     ) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", code, *arguments]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env=self._env, cwd=self.folder, **(pipes | options))
+        usual: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": self.env}
+        return subprocess.Popen(command, cwd=self.folder, **(usual | options))
 
     def __call__(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         given = options.pop("input", None)

@@ -1,6 +1,7 @@
 """``sparse-embed embed`` as a user's shell sees it: stopped, killed, refused, and started again."""
 
 import json
+import re
 import resource
 import signal
 import sqlite3
@@ -104,10 +105,12 @@ def test_ctrl_c_saves_what_has_arrived_and_says_how_to_go_on(
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert "Run the same command again to go on." in err
+    said = re.search(r"Interrupted: (\S+) of 3,000 rows are saved. Run the same command again to go on.", err)
+    assert said is not None, err
+    assert "is not finished: run the same" in command("search", "out.jsonl", "text").stderr
     server.script = lambda seen: GOOD
     again = command(*arguments)
-    assert "done by earlier runs: " in again.stdout
+    assert f"done by earlier runs: {said[1]} rows" in again.stdout
     assert sum(map(len, server.texts)) <= ROWS + 16 * BATCH
     assert_right(read_target(source.parent / "out.jsonl"), "sparse")
 
@@ -218,6 +221,10 @@ def test_search_finds_what_was_embedded_by_the_same_model(command: Command, sour
         found = command("search", target, "text 1234", "-k", "1")
         assert "1234" in found.stdout, found.stderr
         assert "title: title 1234" in found.stdout
+        assert not found.stderr
+        with FaultServer() as other:
+            moved = command("search", target, "text 1234", env=command.env | {"CHROMA_EMBED_URL": other.url})
+        assert f"and {other.url} embeds the query" in moved.stderr
 
 
 def test_encode_shows_terms_as_bars(command: Command) -> None:
