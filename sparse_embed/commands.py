@@ -94,7 +94,7 @@ def embed(  # noqa: PLR0917  # an option of the command is a parameter
     Keys are read from CHROMA_API_KEY, PINECONE_API_KEY and QDRANT_API_KEY.
     """
     if (target is None) == (to is None):
-        raise typer.BadParameter("give a TARGET or --to")
+        raise typer.BadParameter("give a TARGET or --to, and not both")
     goal = target or to or ""
     sections = {} if config is None else _read_sections(config)
     for kind, option in (("sparse", sparse), ("dense", dense)):

@@ -130,7 +130,7 @@ def embed_file(
     configs: dict[Kind, Config | None] = {"sparse": sparse, "dense": dense}
     encoders = {kind: _open_encoder(kind, config, on_event) for kind, config in configs.items() if config is not None}
     if not encoders:
-        raise ConfigurationError("name what to embed with: sparse, dense or both")
+        raise ConfigurationError("name what to embed with: sparse (such as 'chroma'), dense or both")
     check_count("part_rows", part_rows)
     for name, choice, choices in (("layout", layout, LAYOUTS), ("on_bad_row", on_bad_row, ("fail", "skip"))):
         if choice not in choices:

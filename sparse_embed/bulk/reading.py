@@ -32,9 +32,9 @@ def read_index(path: Path) -> InvertedIndex:
             ids = [str(row.pop("id")) for row, _ in found]
             index.add(ids, [vector for _, vector in found], [row for row, _ in found])
     except FileNotFoundError:
-        unfinished = path.with_name(f"{path.name}.parts").exists()
-        what = "is not finished: run the same `sparse-embed embed` again" if unfinished else "does not exist"
-        raise ConfigurationError(f"{path} {what}") from None
+        raise _missing(path) from None
+    except KeyError:
+        raise _without_sparse(path) from None
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ConfigurationError(f"{path} cannot be read as a file of `sparse-embed embed`: {error}") from None
     return index
@@ -44,15 +44,30 @@ def read_model(path: Path) -> tuple[dict[str, Any], str]:
     """The arguments of the sparse encoder that made a file, from its manifest, and the address that it asked.
 
     Raises:
-        ConfigurationError: There is no manifest.
+        ConfigurationError: There is no manifest, or no sparse encoder in it.
     """
     try:
-        made = json.loads(path.with_name(f"{path.name}.manifest.json").read_bytes())["settings"]["sparse"]
+        settings = json.loads(path.with_name(f"{path.name}.manifest.json").read_bytes())["settings"]
     except (OSError, ValueError, LookupError):
+        if not path.exists():
+            raise _missing(path) from None
         raise ConfigurationError(f"there is no manifest beside {path}: name its model with --sparse") from None
+    if "sparse" not in settings:
+        raise _without_sparse(path)
+    made = settings["sparse"]
     # Where to ask is decided here, not by the file: the provider may have moved, and the key must not follow a file.
     address = made.pop("address")
     return made, address
+
+
+def _missing(path: Path) -> ConfigurationError:
+    unfinished = path.with_name(f"{path.name}.parts").exists()
+    what = "is not finished: run the same `sparse-embed embed` again" if unfinished else "does not exist"
+    return ConfigurationError(f"{path} {what}")
+
+
+def _without_sparse(path: Path) -> ConfigurationError:
+    return ConfigurationError(f"{path} has no sparse vectors: it was not written by `sparse-embed embed --sparse …`")
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[list[dict[str, Any]], list[SparseVector | None]]]:

@@ -203,7 +203,10 @@ def test_a_collection_of_qdrant_is_filled_once(
             ("embed", "docs.jsonl", "--to", "qdrant:docs", "--sparse", "chroma"),
             "a store is named qdrant:URL/COLLECTION",
         ),
+        (("embed", "docs.jsonl", "out.jsonl", "--to", "qdrant:x/docs", "--sparse", "chroma"), "and not both"),
         (("search", "docs.jsonl", "text"), "name its model with --sparse"),
+        (("search", "docs.jsonl", "text", "--sparse", "chroma"), "docs.jsonl has no sparse vectors"),
+        (("search", "nothing.jsonl", "text"), "nothing.jsonl does not exist"),
     ],
 )
 def test_wrong_options_are_one_sentence(  # noqa: PLR0917  # fixtures
@@ -225,6 +228,13 @@ def test_search_finds_what_was_embedded_by_the_same_model(command: Command, sour
         with FaultServer() as other:
             moved = command("search", target, "text 1234", env=command.env | {"CHROMA_EMBED_URL": other.url})
         assert f"and {other.url} embeds the query" in moved.stderr
+
+
+@pytest.mark.parametrize("target", ["out.parquet", "out.jsonl"])
+def test_search_in_a_file_of_dense_vectors_is_refused(target: str, command: Command, source: Path) -> None:
+    command("embed", source.name, target, "--dense", "chroma")
+    for options in ((), ("--sparse", "chroma")):
+        assert f"{target} has no sparse vectors" in command("search", target, "text", *options).stderr
 
 
 def test_encode_shows_terms_as_bars(command: Command) -> None:
