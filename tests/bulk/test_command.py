@@ -94,24 +94,25 @@ def test_kill_9_while_the_parts_are_joined_is_made_good_without_a_request(  # no
     assert not (source.parent / f"{target}.parts").exists()
 
 
-def test_ctrl_c_saves_what_has_arrived_and_says_how_to_go_on(
-    command: Command, server: FaultServer, source: Path
-) -> None:
-    arguments = ("embed", source.name, "out.jsonl", "--sparse", "chroma", "--part-rows", "100000")
+def test_ctrl_c_keeps_what_was_saved_and_says_how_to_go_on(command: Command, server: FaultServer, source: Path) -> None:
+    arguments = ("embed", source.name, "out.jsonl", "--sparse", "chroma", "--part-rows", "400")
     server.script = lambda seen: GOOD if int(seen.texts[0].split()[1]) < 500 else Action(gate=Gate())
     with command.start(*arguments) as process:
-        server.until(lambda: server.in_flight == 16)
+        parts = source.parent / "out.jsonl.parts"
+        server.until(lambda: server.in_flight == 16 and len(list(parts.glob("*.part"))) == 2)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
-    said = re.search(r"Interrupted: (\S+) of 3,000 rows are saved. Run the same command again to go on.", err)
+    said = re.search(r"Interrupted: (\d+) of 3,000 rows are saved. Run the same command again to go on.", err)
     assert said is not None, err
+    assert int(said[1]) >= 400
     assert "is not finished: run the same" in command("search", "out.jsonl", "text").stderr
+    sent = len(server.requests)
     server.script = lambda seen: GOOD
     again = command(*arguments)
     assert f"done by earlier runs: {said[1]} rows" in again.stdout
-    assert sum(map(len, server.texts)) <= ROWS + 16 * BATCH
+    assert sum(map(len, server.texts[sent:])) <= ROWS - int(said[1])
     assert_right(read_target(source.parent / "out.jsonl"), "sparse")
 
 
