@@ -67,6 +67,7 @@ def stores(postgres: str) -> Iterator[None]:
 # Harmless: llama-index-vector-stores-qdrant 0.10 asks for an index that the local mode does not need.
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 @pytest.mark.filterwarnings("ignore:The function `loads` is in beta:DeprecationWarning")  # langchain-core 1.7 says so
+@pytest.mark.filterwarnings("ignore:The anyio.abc.BlockingPortal alias:DeprecationWarning")  # Starlette 0.38
 @pytest.mark.parametrize(("code", "printed"), [*snippets("python"), *snippets("diff")])
 def test_the_snippet_runs_and_prints_what_it_says_each_time(
     code: object, printed: list[str], provider: str, monkeypatch: pytest.MonkeyPatch, folder: Path
