@@ -101,10 +101,10 @@ def speeds(figures: dict[str, list[dict[str, float]]], texts: int) -> dict[str, 
 
 
 def throughput(
-    figures: dict[str, list[dict[str, float]]], ours: str, theirs: str, ms: int, target: float | None
+    figures: dict[str, list[dict[str, float]]], ours: str, theirs: str, case: str, target: float | None
 ) -> Row:
     value = ratio(walls(figures[theirs]), walls(figures[ours]))
-    return Row(f"throughput at {ms} ms: {ours} / {theirs}", value, target)
+    return Row(f"throughput at {case}: {ours} / {theirs}", value, target)
 
 
 PEERS = [
@@ -123,8 +123,10 @@ def peers(size: Size) -> tuple[list[Row], Any]:
     for ms in LATENCIES:
         with stub(latency=ms / 1000) as provider:
             figures = alternate(names, provider.address, count=size.texts, rounds=size.rounds, tell=tell)
-        rows += [throughput(figures, ours, theirs, ms, target if ms == 50 else None) for ours, theirs, target in PEERS]
-        raw[f"{ms} ms"] = speeds(figures, size.texts)
+        case = f"{ms} ms"
+        for ours, theirs, target in PEERS:
+            rows.append(throughput(figures, ours, theirs, case, target if ms == 50 else None))
+        raw[case] = speeds(figures, size.texts)
     return rows, raw
 
 
@@ -136,13 +138,12 @@ def floor(size: Size) -> tuple[list[Row], Any]:
     rows, raw = [], {}
     names = ["sparse-embed", "floor", "sparse-embed async", "floor async"]
     for ms, times, *targets in FLOOR:
-        texts = times * size.texts
+        texts, rounds = times * size.texts, max(1, size.many_rounds // times)
         with stub(latency=ms / 1000) as provider:
-            figures = alternate(names, provider.address, count=texts, rounds=size.many_rounds // times, tell=tell)
+            figures = alternate(names, provider.address, count=texts, rounds=rounds, tell=tell)
         case = f"{ms} ms" if times == 1 else f"{ms} ms, {texts:,} texts"
         for ours, theirs, target in zip(names[::2], names[1::2], targets, strict=True):
-            value = ratio(walls(figures[theirs]), walls(figures[ours]))
-            rows.append(Row(f"throughput at {case}: {ours} / {theirs}", value, target))
+            rows.append(throughput(figures, ours, theirs, case, target))
             value = ratio(cpus(figures[ours]), cpus(figures[theirs]))
             rows.append(Row(f"CPU per text at {case}: {ours} / {theirs}", value))
         raw[case] = speeds(figures, texts)
@@ -156,7 +157,7 @@ def frameworks(size: Size) -> tuple[list[Row], Any]:
     with stub(latency=0.05) as provider:
         figures = alternate(names, provider.address, count=size.texts, rounds=size.many_rounds, tell=tell)
     pairs = [(name, "sparse-embed async" if name.endswith("async") else "sparse-embed") for name in names]
-    rows = [throughput(figures, name, core, 50, 0.9) for name, core in pairs if name != core]
+    rows = [throughput(figures, name, core, "50 ms", 0.9) for name, core in pairs if name != core]
     return rows, speeds(figures, size.texts)
 
 
