@@ -63,10 +63,9 @@ def list_column(kind: "pa.DataType", rows: "Sequence[Sequence[float] | None]") -
         raise ConfigurationError(
             f"{ends[-1]:,} terms, and a column holds {MOST_NUMBERS:,}: convert fewer vectors at once"
         )
-    # Packing is four times as fast as `pa.array` of lists; integers of 64 bits, twice as fast as those of 32.
-    letter, packed_kind = ("f", kind) if kind == pa.float32() else ("Q", pa.uint64())
-    packed = b"".join(pack(f"{len(row)}{letter}", *row) for row in rows if row is not None)
-    numbers = pa.Array.from_buffers(packed_kind, ends[-1], [None, pa.py_buffer(packed)]).cast(kind)
+    letter = "f" if kind == pa.float32() else "I"
+    packed = b"".join(pack(f"{len(row)}{letter}", *row) for row in rows if row is not None)  # 4 × as fast as pa.array
+    numbers = pa.Array.from_buffers(kind, ends[-1], [None, pa.py_buffer(packed)])
     missing = pa.array([row is None for row in rows], pa.bool_())
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), numbers, mask=missing)
 

@@ -177,7 +177,7 @@ class FileTarget:
                 rejects.append({"row": item.row.number, "id": item.row.id, "reason": reason})
             else:
                 rows.append(item)
-        blank = [row.row.number for row in rows if row.row.blank]
+        blank = [row.row.number for row in rows if row.row.text is None]
         report = replace(
             spent,
             rows=len(run),
@@ -196,7 +196,7 @@ class FileTarget:
         """Rows after their note, which is a JSON Lines part's first line, and an Arrow part's metadata."""
         if self.typed:
             table = self._layout.table(rows, self._columns, self._types).replace_schema_metadata({NOTE: note})
-            with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+            with pa.ipc.new_file(file, table.schema) as writer:  # uncompressed: vectors hardly shrink
                 writer.write_table(table)
         else:
             file.write(note)

@@ -129,7 +129,7 @@ def _refuse_for_milvus(row: Embedded, kinds: Sequence[Kind]) -> str | None:
 def _refuse_vector(
     row: Embedded, kinds: Sequence[Kind], importer: str, convert: Callable[[SparseVector], object]
 ) -> str | None:
-    if row.row.blank:
+    if row.row.text is None:
         return f"the text is blank, and {importer} accepts no row without a vector"
     if row.sparse is not None:
         if not row.sparse.indices:

@@ -3,6 +3,7 @@
 Leaves sending, and how far a stream runs ahead, to the encoders.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import tee
@@ -16,7 +17,7 @@ from sparse_embed.settings import Kind
 
 Encoders: TypeAlias = Mapping[Kind, SparseEncoder | DenseEncoder]
 Item: TypeAlias = Embedded | BadRow
-TELL_EVERY: Final = 10  # rows
+TELL_EVERY: Final = 0.1  # seconds
 
 
 def embed_rows(
@@ -42,21 +43,21 @@ def embed_rows(
         SparseEmbedError: From an encoder; ``texts`` and ``partial`` count rows of the source.
     """
     rows, *copies = tee(rows, 1 + len(encoders))
-    streams = {
-        kind: _Stream(*pair) for kind, pair in zip(encoders, zip(encoders.values(), copies, strict=True), strict=True)
-    }
+    streams = {kind: _Stream(encoder, copy) for (kind, encoder), copy in zip(encoders.items(), copies, strict=True)}
+    sparse, dense = streams.get("sparse"), streams.get("dense")
     part: list[Item] = []
+    tell_at = 0.0
     try:
         for row in rows:
             if isinstance(row, BadRow):
                 part.append(row)
-            elif row.blank:
+            elif row.text is None:
                 part.append(Embedded(row, None, None))
             else:
-                vectors = {kind: stream.take() for kind, stream in streams.items()}
-                part.append(Embedded(row, vectors.get("sparse"), vectors.get("dense")))
-            if len(part) % TELL_EVERY == 0:
+                part.append(Embedded(row, sparse and sparse.take(), dense and dense.take()))
+            if time.monotonic() >= tell_at:
                 tell(len(part))
+                tell_at = time.monotonic() + TELL_EVERY
             if len(part) >= part_rows:
                 save(part)
                 part = []
@@ -77,7 +78,7 @@ class _Stream:
 
     def _texts(self, rows: Iterable[Row | BadRow]) -> Iterator[str]:
         for row in rows:
-            if isinstance(row, Row) and row.text is not None and not row.blank:
+            if isinstance(row, Row) and row.text is not None:
                 self._numbers.append(row.number)
                 yield row.text
 

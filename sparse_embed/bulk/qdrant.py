@@ -130,11 +130,11 @@ class QdrantTarget:
 
         bad = [item for item in items if isinstance(item, BadRow)]
         rows = [item for item in items if not isinstance(item, BadRow)]
-        blank = [row.row.number for row in rows if row.row.blank]
+        blank = [row.row.number for row in rows if row.row.text is None]
         points = [
             PointStruct(id=_point_id(row.row), vector=_vectors(row), payload={"id": row.row.id, **row.row.kept})
             for row in rows
-            if not row.row.blank
+            if row.row.text is not None
         ]
         with self._named_errors():
             if points and not self._exists:

@@ -21,7 +21,7 @@ from sparse_embed.errors import ConfigurationError
 from sparse_embed.texts import has_content
 
 SLICE: Final = 2048  # rows read from Parquet at once, or whose types are inferred at once
-Record: TypeAlias = tuple[str, dict[str, Any] | str]  # where it is, and its fields, or what is wrong with it
+Record: TypeAlias = tuple[int, dict[str, Any] | str]  # its line (its row in Parquet), and its fields or what is wrong
 
 
 class Row(NamedTuple):
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     Attributes:
         number: Its position in the source, over all files, from 0.
         id: Value of the id column, or `number`.
-        text: None if it is missing.
+        text: None if it is missing or blank: there is nothing to embed.
         kept: Values of the columns to keep.
     """
 
@@ -38,11 +38,6 @@ class Row(NamedTuple):
     id: str | int
     text: str | None
     kept: dict[str, Any]
-
-    @property
-    def blank(self) -> bool:
-        """Whether there is nothing to embed."""
-        return not has_content(self.text)
 
 
 class BadRow(NamedTuple):
@@ -91,8 +86,8 @@ class Source:
 
     def rows(self) -> Iterator[Row | BadRow]:
         """All rows, in order."""
-        for number, (where, record) in enumerate(self._records()):
-            yield self._row(number, where, record)
+        for number, record in enumerate(self._records()):
+            yield self._row(number, *record)
 
     def scan(self, *, on_bad_row: Callable[[BadRow], None], typed: bool) -> Scan:
         """Read everything once, before anything is paid for.
@@ -108,11 +103,11 @@ class Source:
         rows, records, missing, present = 0, self._records(), set(self._columns()), list[str]()
         while part := list(islice(records, SLICE)):
             good = []
-            for number, (where, record) in enumerate(part, rows):
+            for number, (path, at, record) in enumerate(part, rows):
                 if missing and isinstance(record, dict):
                     missing -= record.keys()
                     present = present or list(record)
-                row = self._row(number, where, record)
+                row = self._row(number, path, at, record)
                 if isinstance(row, BadRow):
                     on_bad_row(row)
                 else:
@@ -130,9 +125,11 @@ class Source:
         types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
         return Scan(rows, digest.hexdigest(), {"id": pa.int64()} | types | (self._declared() if typed else {}))
 
-    def _records(self) -> Iterator[Record]:
+    def _records(self) -> Iterator[tuple[Path, int, dict[str, Any] | str]]:
+        columns = self._columns()
         for path in self.files:
-            yield from FORMATS[path.suffix.lower()](path, self._columns())
+            for at, record in FORMATS[path.suffix.lower()](path, columns):
+                yield path, at, record
 
     def _columns(self) -> list[str]:
         return list(dict.fromkeys([self.text, *([] if self.id is None else [self.id]), *self.keep]))
@@ -148,15 +145,23 @@ class Source:
         named = {"id": self.id or "", **{name: name for name in self.keep}}
         return {name: schema.field(column).type for name, column in named.items() if column}
 
-    def _row(self, number: int, where: str, record: dict[str, Any] | str) -> Row | BadRow:
+    def _row(self, number: int, path: Path, at: int, record: dict[str, Any] | str) -> Row | BadRow:
         if isinstance(record, str):
-            return BadRow(number, where, record)
-        text, row_id = record.get(self.text), number if self.id is None else record.get(self.id)
-        if text is not None and not isinstance(text, str):
-            return BadRow(number, where, f"{self.text} is of type {type(text).__name__}, not a text")
-        if not isinstance(row_id, str | int) or isinstance(row_id, bool) or row_id == "":
-            return BadRow(number, where, f"{self.id} is {row_id!r:.40}, and an id is a text or a whole number")
-        return Row(number, row_id, text, {name: record.get(name) for name in self.keep})
+            reason = record
+        else:
+            text, row_id = record.get(self.text), number if self.id is None else record.get(self.id)
+            if text is not None and not isinstance(text, str):
+                reason = f"{self.text} is of type {type(text).__name__}, not a text"
+            elif row_id is not number and not _is_id(row_id):
+                reason = f"{self.id} is {row_id!r:.40}, and an id is a text or a whole number"
+            else:
+                kept = {name: record.get(name) for name in self.keep}
+                return Row(number, row_id, text if has_content(text) else None, kept)
+        return BadRow(number, f"{path.name}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {at}", reason)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
 
 
 def find_files(source: str, *, without: Sequence[Path] = ()) -> list[Path]:
@@ -204,7 +209,7 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901  # a byte order mark
             if not line.isspace():
-                yield f"{path.name}, line {number}", _parse_json(line)
+                yield number, _parse_json(line)
 
 
 def _parse_json(line: bytes) -> dict[str, Any] | str:
@@ -227,10 +232,10 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield f"{path.name}, line {reader.line_num}", f"not CSV: {error}"
+                yield reader.line_num, f"not CSV: {error}"
                 continue
             if fields:
-                yield f"{path.name}, line {reader.line_num}", _parse_fields(header, fields)
+                yield reader.line_num, _parse_fields(header, fields)
 
 
 def _parse_fields(header: list[str], fields: list[str]) -> dict[str, Any] | str:
@@ -252,7 +257,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
             number = 0
             for batch in file.iter_batches(SLICE, columns=list(columns)):
                 for record in batch.to_pylist():
-                    yield f"{path.name}, row {number}", record
+                    yield number, record
                     number += 1
     except pa.ArrowException as error:
         raise ConfigurationError(f"{path} cannot be read as Parquet: {error}") from None
