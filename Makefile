@@ -8,6 +8,8 @@ PYTEST := $(BIN)/python -m pytest
 CORE := batching completeness concurrency decoders faults first_mistakes hashing lifecycle pace parity proxies retry served server settings streaming wrong_answers
 # Tests for every save: the fast ones of the core, and one file for each framework.
 FAST := batching completeness config_files events explanation faults first_mistakes proxies retry secrets served server settings streaming vectors wrong_answers
+# Tests start many processes: without bytecode on disk, each compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease site pinecone10 milvus langgraph ray engines models demo-models browser reliability clean

@@ -1,7 +1,7 @@
 """A target file, made of parts: each is written whole, so that a run which is killed loses none and doubles none.
 
 While a run lasts, its parts are in the folder ``TARGET.parts``; ``TARGET.manifest.json`` says what they were made from.
-At the end they are joined into the target, and removed.
+They are joined in the meantime, and removed when the target is complete.
 """
 
 import json
@@ -11,15 +11,16 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from sparse_embed.bulk.formats import Format, JsonLines, Parquet
 from sparse_embed.bulk.identity import refuse_other_settings, refuse_other_source
+from sparse_embed.bulk.joining import Joiner
 from sparse_embed.bulk.layouts import Embedded, Layout
 from sparse_embed.bulk.pipeline import Item
 from sparse_embed.bulk.report import Report
@@ -28,8 +29,6 @@ from sparse_embed.errors import ConfigurationError, SparseEmbedError
 from sparse_embed.settings import Kind
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".ndjson")
-ROW_GROUP: Final = 16_384  # rows at least, in the finished file
-NOTE: Final = b"note"
 REJECTS: Final = ".rejects.jsonl"
 
 
@@ -58,10 +57,11 @@ class FileTarget:
         self._parts = path.with_name(f"{path.name}.parts")
         self._manifest = path.with_name(f"{path.name}.manifest.json")
         self._rejects = path.with_name(f"{path.name}{REJECTS}")
-        self._types: Mapping[str, pa.DataType] = {}
         self._settings: Mapping[str, Any] = {}
         self._source: Mapping[str, Any] = {}
         self._done: list[range] = []
+        self._format: Format
+        self._joiner: Joiner | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -91,6 +91,8 @@ class FileTarget:
         try:
             yield
         finally:
+            if self._joiner is not None:
+                self._joiner.close()
             lock.release()
             if not any(file.name != "lock" for file in self._parts.iterdir()):
                 shutil.rmtree(self._parts, ignore_errors=True)
@@ -116,7 +118,10 @@ class FileTarget:
             ConfigurationError: The target was begun with another input.
         """
         begun = self._read_manifest()
-        self._source, self._types = {"rows": scan.rows, "fingerprint": scan.fingerprint}, scan.types
+        self._source = {"rows": scan.rows, "fingerprint": scan.fingerprint}
+        to_table = partial(self._layout.table, columns=self._columns, types=scan.types)
+        to_lines = partial(self._layout.lines, columns=self._columns)
+        self._format = Parquet(to_table) if self.typed else JsonLines(to_lines)
         if begun is not None:
             refuse_other_source(self.path, begun["source"], self._source, self._again)
         if begun is not None and begun["report"] is not None:
@@ -125,6 +130,9 @@ class FileTarget:
         else:
             self._write_manifest(None)
             self._done = self._finished_parts()
+            self._joiner = Joiner(self._parts / f"{self.path.name}.tmp", self._format, self._path_of)
+            for part in self._done:
+                self._joiner.add(part)
             report = replace(Report.sum(self._note(rows)[0] for rows in self._done), total=scan.rows)
         return replace(report, resumed=report.rows)
 
@@ -148,18 +156,18 @@ class FileTarget:
         return saved
 
     def finish(self) -> Report:
-        """Join the parts into the target."""
+        """Put the joined parts where the target belongs."""
+        assert self._joiner is not None  # noqa: S101  # since `begin`
         with _named_errors(self.path):
             parts, total = self._finished_parts(), self._source["rows"]
-            ends = [0, *(rows.stop for rows in parts)]
-            if [*(rows.start for rows in parts), total] != ends:
+            if not self._joiner.finish(total):
                 raise SparseEmbedError(f"the parts in {self._parts} do not fit together. {self._again}")
             report = replace(Report.sum(self._note(part)[0] for part in parts), total=total, finished=True)
             self._rejects.unlink(missing_ok=True)
             if report.rejected:
                 rejects = (_line(reject) for part in parts for reject in self._note(part)[1])
                 _write_whole(self._rejects, lambda file: file.writelines(rejects), self._parts)
-            _write_whole(self.path, lambda file: self._join(file, parts), self._parts)
+            _move(self._parts / f"{self.path.name}.tmp", self.path)
             self._write_manifest(report)
             self._remove_parts()
         return report
@@ -189,43 +197,15 @@ class FileTarget:
         )
         part = range(_number(run[0]), _number(run[-1]) + 1)
         note = _line({"report": asdict(report), "rejects": rejects})
-        _write_whole(self._path_of(part), lambda file: self._write_part(file, note, rows))
+        _write_whole(self._path_of(part), lambda file: self._format.write_part(file, note, rows))
+        if self._joiner is not None:
+            self._joiner.add(part)
         return report
-
-    def _write_part(self, file: IO[bytes], note: bytes, rows: Sequence[Embedded]) -> None:
-        """Rows after their note, which is a JSON Lines part's first line, and an Arrow part's metadata."""
-        if self.typed:
-            table = self._layout.table(rows, self._columns, self._types).replace_schema_metadata({NOTE: note})
-            with pa.ipc.new_file(file, table.schema) as writer:  # uncompressed: vectors hardly shrink
-                writer.write_table(table)
-        else:
-            file.write(note)
-            file.writelines(line + b"\n" for line in self._layout.lines(rows, self._columns))
 
     def _note(self, part: range) -> tuple[Report, list[dict[str, Any]]]:
         """Counts and rejects of a part."""
-        with self._path_of(part).open("rb") as file:
-            note = json.loads(pa.ipc.open_file(file).schema.metadata[NOTE] if self.typed else file.readline())
+        note = json.loads(self._format.read_note(self._path_of(part)))
         return Report(**note["report"]), note["rejects"]
-
-    def _join(self, file: IO[bytes], parts: Sequence[range]) -> None:
-        if not self.typed:
-            for part in parts:
-                with self._path_of(part).open("rb") as rows:
-                    rows.readline()
-                    shutil.copyfileobj(rows, file, 1 << 20)
-            return
-        schema = self._layout.table([], self._columns, self._types).schema
-        # Texts may repeat, which a dictionary makes use of; numbers of vectors do not.
-        texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=texts or False) as writer:
-            tables: list[pa.Table] = []
-            for part in parts:
-                with self._path_of(part).open("rb") as rows:
-                    tables.append(pa.ipc.open_file(rows).read_all().replace_schema_metadata(None))
-                if sum(map(len, tables)) >= ROW_GROUP or part == parts[-1]:
-                    writer.write_table(pa.concat_tables(tables), row_group_size=2 * ROW_GROUP)
-                    tables = []
 
     def _path_of(self, part: range) -> Path:
         return self._parts / f"{part.start:012d}-{part.stop:012d}.part"
@@ -269,6 +249,10 @@ def _write_whole(path: Path, write: Callable[[IO[bytes]], object], folder: Path 
         write(file)
         file.flush()
         os.fsync(file.fileno())
+    _move(begun, path)
+
+
+def _move(begun: Path, path: Path) -> None:
     begun.replace(path)
     if os.name == "posix":  # a rename lasts when its folder has been written
         handle = os.open(path.parent, os.O_RDONLY)

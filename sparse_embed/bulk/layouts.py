@@ -77,8 +77,8 @@ class Layout(NamedTuple):
         for row in rows:
             record: dict[str, Any] = {name: row.row.kept.get(name) for name in columns} | {"id": row.row.id}
             if self.sparse in columns:
-                vector = row.sparse
-                record[self.sparse] = vector and {"indices": vector.indices, "values": vector.values}
+                vector = row.sparse  # as lists, which are written faster than tuples
+                record[self.sparse] = vector and {"indices": list(vector.indices), "values": list(vector.values)}
             if self.dense in columns:
                 record[self.dense] = row.dense
             yield to_json(record, bytes_mode="base64")

@@ -54,7 +54,8 @@ def embed_rows(
             elif row.text is None:
                 part.append(Embedded(row, None, None))
             else:
-                part.append(Embedded(row, sparse and sparse.take(), dense and dense.take()))
+                vectors = [None if stream is None else stream.take() for stream in (sparse, dense)]
+                part.append(Embedded(row, *vectors))
             if time.monotonic() >= tell_at:
                 tell(len(part))
                 tell_at = time.monotonic() + TELL_EVERY

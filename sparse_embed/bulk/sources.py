@@ -149,10 +149,11 @@ class Source:
         if isinstance(record, str):
             reason = record
         else:
-            text, row_id = record.get(self.text), number if self.id is None else record.get(self.id)
+            text = record.get(self.text)
+            row_id: Any = number if self.id is None else record.get(self.id)
             if text is not None and not isinstance(text, str):
                 reason = f"{self.text} is of type {type(text).__name__}, not a text"
-            elif row_id is not number and not _is_id(row_id):
+            elif self.id is not None and not _is_id(row_id):
                 reason = f"{self.id} is {row_id!r:.40}, and an id is a text or a whole number"
             else:
                 kept = {name: record.get(name) for name in self.keep}

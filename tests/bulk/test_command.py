@@ -70,12 +70,12 @@ def test_kill_9_while_the_parts_are_joined_is_made_good_without_a_request(  # no
 ) -> None:
     """The process kills itself at that moment: none outside would hit it."""
     patches = {
-        "joining": "files.shutil.copyfileobj = files.pa.concat_tables = die",
+        "joining": "formats.shutil.copyfileobj = formats.pa.concat_tables = die",
         "replaced": "files.FileTarget._write_manifest = lambda self, report: report and die() or wrote(self, report)",
         "finished": "files.FileTarget._remove_parts = die",
     }
     code = (
-        "import os, sys\nfrom sparse_embed.bulk import files\nfrom sparse_embed.cli import app\n"
+        "import os, sys\nfrom sparse_embed.bulk import files, formats\nfrom sparse_embed.cli import app\n"
         "wrote = files.FileTarget._write_manifest\n"
         f"def die(*_, **__): os.kill(os.getpid(), 9)\n{patches[moment]}\n"
         "app(sys.argv[1:])"
@@ -92,6 +92,27 @@ def test_kill_9_while_the_parts_are_joined_is_made_good_without_a_request(  # no
     assert_right(read_target(source.parent / target), "sparse", "dense")
     assert len(server.requests) == sent
     assert not (source.parent / f"{target}.parts").exists()
+
+
+JOIN_EARLY = (
+    "import sys\nfrom sparse_embed.bulk import joining\nfrom sparse_embed.cli import app\n"
+    "joining.ROW_GROUP = 500\napp(sys.argv[1:])"
+)
+
+
+@pytest.mark.parametrize("target", ["out.parquet", "out.jsonl"])
+def test_rows_that_were_joined_before_a_kill_are_in_the_target_once(
+    target: str, command: Command, config: str, server: FaultServer, source: Path
+) -> None:
+    arguments = ("embed", source.name, target, "--config", config, "--part-rows", "200")
+    joined = source.parent / f"{target}.parts" / f"{target}.tmp"
+    with command.start(*arguments, code=JOIN_EARLY) as process:
+        server.until(lambda: joined.exists() and joined.stat().st_size > 0)
+        process.kill()
+        process.communicate()
+    again = command(*arguments, code=JOIN_EARLY)
+    assert again.returncode == 0
+    assert_right(read_target(source.parent / target), "sparse", "dense")
 
 
 def test_ctrl_c_keeps_what_was_saved_and_says_how_to_go_on(command: Command, server: FaultServer, source: Path) -> None:
