@@ -1,7 +1,8 @@
-"""Measure ``sparse_embed.bulk`` against the stub: ``python -m benchmarks.bulk time | memory | million [FOLDER]``.
+"""Measure ``sparse-embed embed`` against the stub: ``python -m benchmarks.bulk time | memory | million [FOLDER]``.
 
-``time``: `embed_file` against `embed_documents` of the same texts, in turns, in one process. ``memory``: the peak of
-the command with 20,000 and with 100,000 texts. ``million``: one run of a million texts.
+``time``: the command against `embed_documents` of the same texts, in turns, each in a process of its own, without what
+it needs to start (the command: the same with one row). ``memory``: the peak of the command with 20,000 and with 100,000
+texts. ``million``: one run of a million texts.
 """
 
 import json
@@ -14,9 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import ROOT, ratio, stub
-from benchmarks.passages import endless, number_of, passages
-from sparse_embed import SparseEncoder
-from sparse_embed.bulk import embed_file
+from benchmarks.passages import endless
 
 LATENCY = 0.05
 ROUNDS = 7
@@ -30,35 +29,44 @@ def write_source(path: Path, count: int) -> None:
             file.write(json.dumps({"text": next(texts)}) + "\n")
 
 
+PLAIN = """
+import json, sys, time
+from sparse_embed import SparseEncoder
+texts = [json.loads(line)["text"] for line in open(sys.argv[1])]
+with SparseEncoder("chroma") as encoder:
+    begun = time.perf_counter()
+    vectors = encoder.embed_documents(texts)
+    print(time.perf_counter() - begun)
+assert [vector.indices[0] for vector in vectors] == list(range(len(texts)))
+"""
+
+
 def measure_time(address: str, folder: Path) -> None:
-    source, config = folder / "docs.jsonl", {"provider": "chroma", "base_url": address, "api_key": "any"}
+    source, one = folder / "docs.jsonl", folder / "one.jsonl"
     write_source(source, TEXTS)
-    texts = passages(TEXTS)
+    write_source(one, 1)
+    env = os.environ | {"CHROMA_EMBED_URL": address, "CHROMA_API_KEY": "any"}
     for suffix in (".parquet", ".jsonl"):
-        bulk, plain, bulk_cpu, plain_cpu = list[float](), list[float](), list[float](), list[float]()
+        bulk, plain = list[float](), list[float]()
         for turn in range(ROUNDS + 1):
-            target = folder / f"out{turn}{suffix}"
-            for one in ("bulk", "plain") if turn % 2 else ("plain", "bulk"):
-                begun, cpu_begun = time.perf_counter(), time.process_time()
-                if one == "bulk":
-                    embed_file(source, target, sparse=config)
+            for what in ("bulk", "plain") if turn % 2 else ("plain", "bulk"):
+                if what == "bulk":
+                    targets = [folder / f"{path.stem}{turn}{suffix}" for path in (source, one)]
+                    seconds = [run_command(address, *pair)[0] for pair in zip((source, one), targets, strict=True)]
+                    bulk.append(seconds[0] - seconds[1])
                 else:
-                    with SparseEncoder.from_config(config) as encoder:
-                        vectors = encoder.embed_documents(texts)
-                    assert list(map(number_of, vectors)) == list(range(TEXTS))
-                    del vectors
-                (bulk if one == "bulk" else plain).append(time.perf_counter() - begun)
-                (bulk_cpu if one == "bulk" else plain_cpu).append(time.process_time() - cpu_begun)
+                    command = [sys.executable, "-c", PLAIN, str(source)]
+                    done = subprocess.run(command, env=env, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+                    plain.append(float(done.stdout))
         print(
-            f"{suffix}: embed_file {TEXTS / statistics.median(bulk[1:]):,.0f} texts/s, embed_documents "
-            f"{TEXTS / statistics.median(plain[1:]):,.0f} texts/s, ratio of times {ratio(bulk[1:], plain[1:]):.2f}, "
-            f"of CPU times {ratio(bulk_cpu[1:], plain_cpu[1:]):.2f}"
+            f"{suffix}: command {TEXTS / statistics.median(bulk[1:]):,.0f} texts/s, embed_documents "
+            f"{TEXTS / statistics.median(plain[1:]):,.0f} texts/s, ratio of times {ratio(bulk[1:], plain[1:]):.2f}"
         )
 
 
 def run_command(address: str, source: Path, target: Path) -> tuple[float, float]:
     """Seconds, and peak memory in MB, of the command in a process of its own."""
-    command = [sys.executable, "-m", "sparse_embed", "embed", str(source), str(target), "--sparse", "chroma"]
+    command = [sys.executable, "-m", "sparse_embed", "embed", str(source), str(target), "--sparse", "chroma", "--quiet"]
     env = os.environ | {"CHROMA_EMBED_URL": address, "CHROMA_API_KEY": "any"}
     begun = time.perf_counter()
     code = (
@@ -66,9 +74,7 @@ def run_command(address: str, source: Path, target: Path) -> tuple[float, float]
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     done = subprocess.run([sys.executable, "-c", code, *command], env=env, cwd=ROOT, check=True, stdout=subprocess.PIPE)
-    *said, peak = done.stdout.decode().splitlines()
-    print("\n".join(said))
-    return time.perf_counter() - begun, int(peak) / 1024
+    return time.perf_counter() - begun, int(done.stdout) / 1024
 
 
 def measure_memory(address: str, folder: Path) -> None:

@@ -3,6 +3,7 @@
 Decides options and what is printed. Leaves the work to the modules it calls, which are imported when they are needed.
 """
 
+import gc
 import json
 import os
 import time
@@ -31,6 +32,7 @@ from sparse_embed.providers import PROVIDERS
 
 app = typer.Typer()
 INTERRUPTED: Final = 130  # as shells report Ctrl-C
+NEW_OBJECTS: Final = 200_000  # before garbage is looked for: `embed` makes little, and looking visits all new vectors
 
 Sparse = Annotated[
     str | None,
@@ -106,6 +108,7 @@ def embed(  # noqa: PLR0917  # an option of the command is a parameter
         from sparse_embed.bulk import embed_file
         from sparse_embed.bulk.progress import Display, closing_lines
     display = Display(quiet=quiet)
+    gc.set_threshold(NEW_OBJECTS)
     try:
         with _plain_errors(going_on=display), display.shown(source):
             done = embed_file(
