@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from sparse_embed.bulk.identity import refuse_other_settings, refuse_other_source
+from sparse_embed.bulk.identity import refuse_other_engines, refuse_other_settings, refuse_other_source
 from sparse_embed.bulk.layouts import Embedded, Layout
 from sparse_embed.bulk.pipeline import Item
 from sparse_embed.bulk.report import Report
@@ -61,6 +61,7 @@ class FileTarget:
         self._types: Mapping[str, pa.DataType] = {}
         self._settings: Mapping[str, Any] = {}
         self._source: Mapping[str, Any] = {}
+        self._engines: Mapping[str, str] = {}
         self._done: list[range] = []
 
     @property
@@ -108,6 +109,7 @@ class FileTarget:
                 raise ConfigurationError(f"{self.path} exists and was not written by this command: name another target")
             return
         refuse_other_settings(self.path, begun["settings"], settings, self._again)
+        self._engines = begun.get("engines", {})
 
     def begin(self, scan: Scan) -> Report:
         """Begin, or go on; returns what earlier runs have done.
@@ -127,6 +129,13 @@ class FileTarget:
             self._done = self._finished_parts()
             report = replace(Report.sum(self._note(rows)[0] for rows in self._done), total=scan.rows)
         return replace(report, resumed=report.rows)
+
+    def answered_by(self, engines: Mapping[str, str]) -> None:
+        """Record the engines of local providers, before the rows that they embedded; refuse others than before."""
+        if not engines.items() <= self._engines.items():
+            refuse_other_engines(self.path, self._engines, engines, self._again)
+            self._engines = {**self._engines, **engines}
+            self._write_manifest(None)
 
     def unfinished(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows that earlier runs have not done."""
@@ -246,7 +255,12 @@ class FileTarget:
         return manifest if useful else None
 
     def _write_manifest(self, report: Report | None) -> None:
-        content = {"settings": self._settings, "source": self._source, "report": report and asdict(report)}
+        content = {
+            "settings": self._settings,
+            "engines": self._engines,
+            "source": self._source,
+            "report": report and asdict(report),
+        }
         with _named_errors(self._manifest):
             _write_whole(self._manifest, lambda file: file.write(json.dumps(content, indent=2).encode()))
 

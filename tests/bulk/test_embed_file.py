@@ -218,6 +218,34 @@ def test_another_source_or_setting_is_refused_with_what_differs(
     assert embed_file(source, target, sparse=chroma).rows == ROWS + 1, "a target that was deleted is made anew"
 
 
+@pytest.mark.parametrize("target", ["out.parquet", "out.jsonl", "qdrant:store/docs"])
+def test_another_engine_of_a_local_provider_is_refused_soon_after_its_first_answer(  # noqa: PLR0917  # fixtures
+    target: str,
+    chroma: dict[str, Any],
+    server: FaultServer,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source.write_text("".join(source.read_text().splitlines(keepends=True)[:1000]))  # Qdrant's local mode is slow
+
+    def answer(engine: str, *, until: int) -> None:
+        good = Action(headers={"x-sparse-embed-engine": engine})
+        server.script = lambda seen: good if seen.number <= until else status(401)
+
+    config = chroma | {"max_concurrency": 1}
+    answer("one", until=3)
+    with pytest.raises(AuthenticationError):
+        embed_file(source, target, sparse=config, part_rows=200)
+    answer("two", until=99)
+    with pytest.raises(ConfigurationError, match=re.escape("engine.sparse was 'one' and is now 'two'")):
+        embed_file(source, target, sparse=config, part_rows=200)
+    assert len(server.requests) <= 8, "before more than a part was embedded"
+    answer("one", until=99)
+    assert embed_file(source, target, sparse=config, part_rows=200).resumed > 0
+
+
 def test_counts_of_the_report_are_those_of_all_runs(
     chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
 ) -> None:
