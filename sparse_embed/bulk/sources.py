@@ -155,7 +155,9 @@ class Source:
         if text is not None and not isinstance(text, str):
             return BadRow(number, where, f"{self.text} is of type {type(text).__name__}, not a text")
         if not isinstance(row_id, str | int) or isinstance(row_id, bool) or row_id == "":
-            return BadRow(number, where, f"{self.id} is {row_id!r:.40}, and an id is a text or a whole number")
+            missing = f"there is no column {self.id!r}; it has {', '.join(map(repr, record))}"
+            wrong = f"{self.id} is {row_id!r:.40}, and an id is a text or a whole number"
+            return BadRow(number, where, wrong if self.id in record else missing)
         return Row(number, row_id, text, {name: record.get(name) for name in self.keep})
 
 

@@ -146,6 +146,8 @@ def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  #
         ({"source": "nowhere.jsonl"}, "no such file"),
         ({"source": "docs.txt"}, "unknown format"),
         ({"text": "body"}, "no column 'body' in the source; it has 'text', 'title'"),
+        ({"id": "key"}, "docs.jsonl, line 1: there is no column 'key'; it has 'text', 'title'"),
+        ({"id": "key", "on_bad_row": "skip"}, "there is no column 'key' in the source; it has 'text', 'title'"),
         ({"keep": ["sparse"]}, "cannot be kept: the target has its own column 'sparse'"),
         ({"on_bad_row": "ignore"}, "on_bad_row must be one of fail, skip"),
         ({"part_rows": 0}, "part_rows must be a whole number of at least 1"),
