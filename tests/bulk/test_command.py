@@ -228,7 +228,21 @@ def test_search_finds_what_was_embedded_by_the_same_model(command: Command, sour
         assert not found.stderr
         with FaultServer() as other:
             moved = command("search", target, "text 1234", env=command.env | {"CHROMA_EMBED_URL": other.url})
-        assert f"and {other.url} embeds the query" in moved.stderr
+        assert f"the query with some/model of chroma, at {other.url}" in moved.stderr
+
+
+def test_search_with_another_model_or_engine_than_the_file_says_so(
+    command: Command, server: FaultServer, source: Path
+) -> None:
+    server.script = lambda seen: Action(headers={"x-sparse-embed-engine": "one"})
+    command("embed", source.name, "out.jsonl", "--sparse", "chroma:some/model")
+    same = command("search", "out.jsonl", "text 1234", "--sparse", "chroma:some/model")
+    assert not same.stderr
+    other = command("search", "out.jsonl", "text 1234", "--sparse", "chroma:other/model")
+    assert "Note: the file was embedded with some/model of chroma, computed by one" in other.stderr
+    assert "the query with other/model of chroma" in other.stderr
+    server.script = lambda seen: Action(headers={"x-sparse-embed-engine": "two"})
+    assert "the query with some/model of chroma, computed by two" in command("search", "out.jsonl", "text 1").stderr
 
 
 @pytest.mark.parametrize("target", ["out.parquet", "out.jsonl"])
@@ -245,8 +259,16 @@ def test_encode_shows_terms_as_bars(command: Command) -> None:
 
 
 def test_check_says_what_works_or_what_to_do(command: Command, server: FaultServer) -> None:
-    assert "from CHROMA_API_KEY" in command("check").stdout
+    works = command("check").stdout
+    assert "from CHROMA_API_KEY" in works
+    assert "works     2 terms in" in works
+    both = command("check", "--sparse", "chroma:some/model", "--dense", "chroma:other/model").stdout
+    assert "model     some/model (sparse)" in both
+    assert "model     other/model (dense)" in both
+    assert "works     4 dimensions in" in both
     server.script = lambda seen: Action(401, {"error": "no"})
     failed = command("check")
     assert failed.returncode == 1
     assert "Copy the key from the provider's console into CHROMA_API_KEY" in failed.stderr
+    server.script = lambda seen: Action(501, {"error": "no"})
+    assert "Choose a dense model" in command("check", "--dense", "chroma:sparse/model").stderr
