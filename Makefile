@@ -52,7 +52,7 @@ quick: lint ## For every save, under 40 s: lint, the fast tests of the core, and
 	$(PYTEST) -q -n 2 --hypothesis-profile=quick $(FAST:%=tests/test_%.py) tests/langchain/test_classes.py tests/llama_index/test_embeddings.py
 
 test: .venv/.dev ## All tests that need no environment of their own
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist worksteal
 
 cov: .venv/.dev ## Branch coverage of the core
 	$(PYTEST) -n 2 --cov --cov-report=term-missing
