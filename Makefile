@@ -9,6 +9,9 @@ CORE := batching completeness concurrency decoders faults first_mistakes hashing
 # Tests for every save: the fast ones of the core, and one file for each framework.
 FAST := batching completeness config_files events explanation faults first_mistakes proxies retry secrets served server settings streaming vectors wrong_answers
 
+# Containers often set it; the tests start many processes, and each would compile its imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup format lint actionlint types quick test cov demo bench docs wheel sbom lowest prerelease site pinecone10 milvus langgraph ray engines models demo-models browser reliability clean
 
