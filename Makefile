@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 CORE := batching completeness concurrency decoders faults first_mistakes hashing lifecycle pace parity proxies retry served server settings streaming wrong_answers
 # Tests for every save: the fast ones of the core, and one file for each framework.
 FAST := batching completeness config_files events explanation faults first_mistakes proxies retry secrets served server settings streaming vectors wrong_answers
-# Tests start many processes: without bytecode on disk, each compiles every module anew.
+# Containers often set it; the tests start many processes, and each would compile its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -54,7 +54,7 @@ quick: lint ## For every save, under 40 s: lint, the fast tests of the core, and
 	$(PYTEST) -q -n 2 --hypothesis-profile=quick $(FAST:%=tests/test_%.py) tests/langchain/test_classes.py tests/llama_index/test_embeddings.py
 
 test: .venv/.dev ## All tests that need no environment of their own
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist worksteal
 
 cov: .venv/.dev ## Branch coverage of the core
 	$(PYTEST) -n 2 --cov --cov-report=term-missing

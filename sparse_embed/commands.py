@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from sparse_embed.encoder import SparseEncoder
+from sparse_embed.encoder import DenseEncoder, SparseEncoder
 from sparse_embed.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -29,6 +29,7 @@ from sparse_embed.errors import (
     UnsupportedModelError,
 )
 from sparse_embed.providers import PROVIDERS
+from sparse_embed.vectors import SparseVector
 
 app = typer.Typer()
 INTERRUPTED: Final = 130  # as shells report Ctrl-C
@@ -148,16 +149,21 @@ def search(
 ) -> None:
     """Search a file of sparse vectors: the best rows, with the terms that matched."""
     with _plain_errors():
-        from sparse_embed.bulk.reading import read_index, read_model
+        from sparse_embed.bulk.reading import read_index, read_maker
+        from sparse_embed.index import Origin
 
-        model, made_at = (sparse, None) if sparse else read_model(file)
+        made = read_maker(file)
+        config = sparse or (made and made.arguments)
+        if config is None:
+            raise ConfigurationError(f"there is no manifest beside {file}: name its model with --sparse")
         index = read_index(file)
-        encoder = SparseEncoder.from_config(_named(model, return_tokens=True))
-        address = encoder._settings.base_url_for(encoder._provider.endpoint)
-        if made_at not in (None, address):
-            typer.echo(f"Note: {made_at} has embedded the file, and {address} embeds the query.", err=True)
-        with encoder:
+        with SparseEncoder.from_config(_named(config, return_tokens=True)) as encoder:
             hits = index.search(encoder.embed_query(query), k, terms=True)
+        address = encoder._settings.base_url_for(encoder._provider.endpoint)
+        now = Origin.of(encoder)
+        if made and (made.address != address or not made.origin.agrees(now)):
+            before = f"the file was embedded with {made.origin}, at {made.address}"
+            typer.echo(f"Note: {before}; the query with {now}, at {address}.", err=True)
     if not hits:
         typer.echo("No row has a term of the query.")
     for rank, hit in enumerate(hits, 1):
@@ -186,18 +192,31 @@ def encode(
     for term, weight in terms:
         bar = "█" * round(30 * weight / terms[0][1])
         typer.echo(f"{term!s:>{width}} {weight:7.3f} {bar}")
-    typer.echo(f"{vector.nnz} terms, {encoder.provider}, {encoder.model}{_computed_by(encoder)}", err=True)
+    typer.echo(f"{_terms(vector)}, {encoder.provider}, {encoder.model}{_computed_by(encoder)}", err=True)
 
 
 @app.command()
-def check(sparse: Sparse = None) -> None:
+def check(
+    sparse: Sparse = None,
+    dense: Annotated[str | None, typer.Option(metavar="PROVIDER[:MODEL]", help="Dense model to check.")] = None,
+) -> None:
     """Send one request and say whether key, address and model work, and what to do if not."""
     with _plain_errors():
-        encoder = SparseEncoder.from_config(sparse or _provider_with_key())
-        endpoint = encoder._provider.endpoint
+        encoders: list[SparseEncoder | DenseEncoder] = []
+        if sparse or not dense:
+            encoders.append(SparseEncoder.from_config(sparse or _provider_with_key()))
+        if dense:
+            encoders.append(DenseEncoder.from_config(dense))
+    for encoder in encoders:
+        _check(encoder)
+
+
+def _check(encoder: SparseEncoder | DenseEncoder) -> None:
+    kind, endpoint = encoder._provider.kind, encoder._provider.endpoint
+    with _plain_errors():
         address = encoder._settings.address(endpoint)
     typer.echo(f"provider  {encoder.provider}")
-    typer.echo(f"model     {encoder.model}")
+    typer.echo(f"model     {encoder.model} ({kind})")
     typer.echo(f"address   {address.base_url} ({address.route.url_source or 'default'})")
     typer.echo(f"key       from {address.route.key_source}")
     typer.echo(
@@ -209,25 +228,31 @@ def check(sparse: Sparse = None) -> None:
             vector = encoder.embed_query("Does this work?")
     except SparseEmbedError as error:
         typer.echo(f"failed    {type(error).__name__}: {error}", err=True)
-        for kind, advice in ADVICE.items():
-            if isinstance(error, kind):
-                typer.echo(f"to do     {advice.format(endpoint=endpoint, address=address.base_url)}", err=True)
+        for reason, advice in ADVICE.items():
+            if isinstance(error, reason):
+                advised = advice.format(endpoint=endpoint, address=address.base_url, kind=kind)
+                typer.echo(f"to do     {advised}", err=True)
                 break
         raise typer.Exit(1) from None
-    typer.echo(f"works     {vector.nnz} terms in {time.monotonic() - began:.2f} s{_computed_by(encoder)}")
+    size = f"{len(vector)} dimensions" if isinstance(vector, list) else _terms(vector)
+    typer.echo(f"works     {size} in {time.monotonic() - began:.2f} s{_computed_by(encoder)}")
 
 
 ADVICE: Final[Mapping[type[SparseEmbedError], str]] = {
     AuthenticationError: "Copy the key from the provider's console into {endpoint.key_variable}.",
     PermissionDeniedError: "The key is known, and its account may not do this: check plan, payment and permissions.",
     NotFoundError: "Check the model's name, and the address in {endpoint.url_variable}.",
-    UnsupportedModelError: "Choose a sparse model of this provider.",
+    UnsupportedModelError: "Choose a {kind} model of this provider.",
     RateLimitError: "Wait for the quota to renew, or ask the provider for a higher one.",
     APIConnectionError: "Check that {address} can be reached from here (network, proxy, {endpoint.url_variable}).",
 }
 
 
-def _computed_by(encoder: SparseEncoder) -> str:
+def _terms(vector: SparseVector) -> str:
+    return f"{vector.nnz} term{'' if vector.nnz == 1 else 's'}"
+
+
+def _computed_by(encoder: SparseEncoder | DenseEncoder) -> str:
     return f", computed by {encoder.engine}" if encoder.engine else ""
 
 

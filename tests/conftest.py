@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# No test is about time: a first import, or a busy machine, would miss Hypothesis' 200 ms.
-settings.register_profile("untimed", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=20)  # make quick
-settings.register_profile("long", deadline=None, max_examples=2000)  # pytest --hypothesis-profile=long
+# No test is about time: a first import, or a busy machine, would miss Hypothesis' limits.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", UNTIMED)
+settings.register_profile("quick", UNTIMED, max_examples=20)  # make quick
+settings.register_profile("long", UNTIMED, max_examples=2000)  # pytest --hypothesis-profile=long
 settings.load_profile("untimed")
 
 

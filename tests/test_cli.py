@@ -94,11 +94,14 @@ def test_a_taken_port_is_said_in_one_line():
     assert result.output.count("\n") == 1
 
 
-@pytest.mark.parametrize("package", ["typer", "uvicorn", "mmh3"])
-def test_a_missing_extra_is_said_in_one_line(package):
+@pytest.mark.parametrize(
+    ("package", "command"), [("typer", "--help"), ("uvicorn", "serve"), ("mmh3", "serve"), ("mmh3", "bm25-length")]
+)
+def test_a_missing_extra_is_said_in_one_line(package, command):
     code = f"import sys; sys.modules[{package!r}] = None\n{CONSOLE_SCRIPT}"
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    line = [sys.executable, "-c", code, command, *(["texts.txt"] if command == "bm25-length" else [])]
+    result = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr == f"sparse-embed: {package} is not installed: pip install 'sparse-embed[cli]'\n"
 

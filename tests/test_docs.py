@@ -7,6 +7,7 @@ is real. Pinecone's indexes and Chroma Cloud are stubs, behind their real client
 import inspect
 import logging
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,9 +18,11 @@ import chromadb
 import pytest
 from opentelemetry import trace
 from opentelemetry.util._once import Once
+from typer.testing import CliRunner
 
 import sparse_embed
 from sparse_embed import SparseEncoder, telemetry
+from sparse_embed.cli import app
 from sparse_embed.encoder import ProviderOptions
 from sparse_embed.server import local_provider
 from tests.snippets import PAGES, ROOT, run, snippets
@@ -75,6 +78,21 @@ def test_the_snippet_runs_and_prints_what_it_says_each_time(
     for _ in ("first run", "second run"):
         output = run(code, provider, folder, monkeypatch)
         assert set(printed) <= set(output.splitlines())
+
+
+def test_the_readmes_command_lines_run_as_they_stand(
+    provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("docs.jsonl").write_text('{"text": "BM25 counts terms.", "title": "BM25"}')
+    section = (ROOT / "README.md").read_text().partition("## On the command line")[2].partition("\n## ")[0]
+    lines = re.findall(r"^\$ sparse-embed (.*)", section, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["check", "embed", "search"]
+    for line in lines:
+        environment = {"PINECONE_CONTROLLER_HOST": provider, "PINECONE_API_KEY": "any"}
+        done = CliRunner().invoke(app, shlex.split(line, comments=True), env=environment)
+        assert done.exit_code == 0, done.output
+    assert "title: BM25" in done.output
 
 
 def test_type_checkers_see_the_readmes_langchain_snippet_as_it_stands() -> None:

@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 from filelock import FileLock, Timeout
 
 from sparse_embed.bulk.formats import Format, JsonLines, Parquet
-from sparse_embed.bulk.identity import refuse_other_settings, refuse_other_source
+from sparse_embed.bulk.identity import refuse_other_engines, refuse_other_settings, refuse_other_source
 from sparse_embed.bulk.joining import Joiner
 from sparse_embed.bulk.layouts import Embedded, Layout
 from sparse_embed.bulk.pipeline import Item
@@ -59,6 +59,7 @@ class FileTarget:
         self._rejects = path.with_name(f"{path.name}{REJECTS}")
         self._settings: Mapping[str, Any] = {}
         self._source: Mapping[str, Any] = {}
+        self._engines: Mapping[str, str] = {}
         self._done: list[range] = []
         self._format: Format
         self._joiner: Joiner | None = None
@@ -110,6 +111,7 @@ class FileTarget:
                 raise ConfigurationError(f"{self.path} exists and was not written by this command: name another target")
             return
         refuse_other_settings(self.path, begun["settings"], settings, self._again)
+        self._engines = begun.get("engines", {})
 
     def begin(self, scan: Scan) -> Report:
         """Begin, or go on; returns what earlier runs have done.
@@ -135,6 +137,13 @@ class FileTarget:
                 self._joiner.add(part)
             report = replace(Report.sum(self._note(rows)[0] for rows in self._done), total=scan.rows)
         return replace(report, resumed=report.rows)
+
+    def answered_by(self, engines: Mapping[str, str]) -> None:
+        """Record the engines of local providers, before the rows that they embedded; refuse others than before."""
+        if not engines.items() <= self._engines.items():
+            refuse_other_engines(self.path, self._engines, engines, self._again)
+            self._engines = {**self._engines, **engines}
+            self._write_manifest(None)
 
     def unfinished(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows that earlier runs have not done."""
@@ -226,7 +235,12 @@ class FileTarget:
         return manifest if useful else None
 
     def _write_manifest(self, report: Report | None) -> None:
-        content = {"settings": self._settings, "source": self._source, "report": report and asdict(report)}
+        content = {
+            "settings": self._settings,
+            "engines": self._engines,
+            "source": self._source,
+            "report": report and asdict(report),
+        }
         with _named_errors(self._manifest):
             _write_whole(self._manifest, lambda file: file.write(json.dumps(content, indent=2).encode()))
 

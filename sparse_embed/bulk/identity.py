@@ -28,6 +28,15 @@ def refuse_other_settings(target: object, begun: Mapping[str, Any], now: Mapping
         raise ConfigurationError(f"{target} was begun with other settings: {'; '.join(differing)}. {again}")
 
 
+def refuse_other_engines(target: object, known: Mapping[str, str], now: Mapping[str, str], again: str) -> None:
+    """Refuse engines of local providers that differ from those of earlier rows, as far as both are known.
+
+    Raises:
+        ConfigurationError: The message names each that differs.
+    """
+    refuse_other_settings(target, {"engine": {**now, **known}}, {"engine": {**known, **now}}, again)
+
+
 def refuse_other_source(target: object, begun: Mapping[str, Any], now: Mapping[str, Any], again: str) -> None:
     """Refuse a source that differs from the one that a target was begun with.
 

@@ -65,6 +65,10 @@ class Target(Protocol):
         """Begin, or go on; returns what earlier runs have done."""
         ...
 
+    def answered_by(self, engines: Mapping[str, str]) -> None:
+        """Record the engines that local providers named, by kind; refuse others than those of earlier rows."""
+        ...
+
     def unfinished(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows that earlier runs have not done."""
         ...
@@ -150,11 +154,17 @@ def embed_file(
         if not report.finished:
             resumed, meter = report.rows, _Meter(encoders, started)
 
+            def check_engines() -> None:
+                engines = {kind: encoder.engine for kind, encoder in encoders.items()}
+                output.answered_by({kind: engine for kind, engine in engines.items() if engine is not None})
+
             def save(items: list[Item]) -> None:
                 nonlocal report
+                check_engines()
                 report += output.save(items, meter.take())
 
             def tell(complete: int) -> None:
+                check_engines()  # soon after the first answer, before a whole part is embedded
                 if on_progress is not None:
                     now = report + meter.spent()
                     on_progress(replace(now, rows=now.rows + complete).priced(price))

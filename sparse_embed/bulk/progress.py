@@ -56,9 +56,7 @@ class Display:
                 self._console.print(f"Going on: {report.rows:,} of {report.total:,} rows are done.", highlight=False)
         self.report = report
         rate = (report.rows - self._resumed) / max(now - self._began, 1e-3)
-        counts = (
-            f"{rate:,.0f} rows/s, {report.tokens:,} tokens, {report.requests:,} requests, {report.retries:,} retries"
-        )
+        counts = f"{rate:,.0f} rows/s, {_spent(report)}"
         if now < self._said_until:
             counts += f", {self._said}"
         if self._bar is not None:
@@ -97,7 +95,7 @@ def closing_lines(target: str, report: Report) -> list[str]:
     if report.resumed:
         lines.append(f"  done by earlier runs: {_count(report.resumed, 'row')}")
     cost = "" if report.cost is None else f", cost {report.cost:,.2f}"
-    lines.append(f"  {report.tokens:,} tokens, {report.requests:,} requests, {report.retries:,} retries{cost}")
+    lines.append(f"  {_spent(report)}{cost}")
     if report.blank:
         blank = _list(report.blank_rows, report.blank)
         lines.append(f"  {_count(report.blank, 'blank text')}, without vectors: rows {blank}")
@@ -107,8 +105,13 @@ def closing_lines(target: str, report: Report) -> list[str]:
     return lines
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def _spent(report: Report) -> str:
+    retries = _count(report.retries, "retry", "retries")
+    return f"{_count(report.tokens, 'token')}, {_count(report.requests, 'request')}, {retries}"
+
+
+def _count(number: int, noun: str, nouns: str | None = None) -> str:
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def _list(rows: list[int], count: int) -> str:

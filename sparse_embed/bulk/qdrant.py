@@ -15,7 +15,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from filelock import FileLock, Timeout
 
-from sparse_embed.bulk.identity import refuse_other_settings, refuse_other_source
+from sparse_embed.bulk.identity import refuse_other_engines, refuse_other_settings, refuse_other_source
 from sparse_embed.bulk.layouts import Embedded, Layout
 from sparse_embed.bulk.pipeline import Item
 from sparse_embed.bulk.report import Report
@@ -112,6 +112,12 @@ class QdrantTarget:
             points = self._client.count(self._collection).count if self._exists else 0
         self._report = Report(total=scan.rows, rows=points, resumed=points)
         return self._report
+
+    def answered_by(self, engines: Mapping[str, str]) -> None:
+        """Note the engines of local providers, which a new collection records; refuse others than before."""
+        known = self._made_by.setdefault("engines", {})
+        refuse_other_engines(self._target, known, engines, self._again)
+        known.update(engines)
 
     def unfinished(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows that are no points yet."""

@@ -4,19 +4,33 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparse_embed.arrow import from_arrow
 from sparse_embed.errors import ConfigurationError
-from sparse_embed.index import InvertedIndex
+from sparse_embed.index import InvertedIndex, Origin
 from sparse_embed.vectors import SparseVector
 
 SLICE: Final = 2048
 SPARSE: Final = ("sparse", "sparse_values")  # the column's name in the layouts
 DENSE: Final = ("dense", "values")
+
+
+class Maker(NamedTuple):
+    """What made the sparse vectors of a file.
+
+    Attributes:
+        arguments: Of its encoder.
+        address: The address that was asked.
+        origin: Provider, model and engine.
+    """
+
+    arguments: dict[str, Any]
+    address: str
+    origin: Origin
 
 
 def read_index(path: Path) -> InvertedIndex:
@@ -40,24 +54,25 @@ def read_index(path: Path) -> InvertedIndex:
     return index
 
 
-def read_model(path: Path) -> tuple[dict[str, Any], str]:
-    """The arguments of the sparse encoder that made a file, from its manifest, and the address that it asked.
+def read_maker(path: Path) -> Maker | None:
+    """What made the sparse vectors of a file; None if no manifest is beside it.
 
     Raises:
-        ConfigurationError: There is no manifest, or no sparse encoder in it.
+        ConfigurationError: There is no such file, or no sparse encoder in its manifest.
     """
     try:
-        settings = json.loads(path.with_name(f"{path.name}.manifest.json").read_bytes())["settings"]
+        manifest = json.loads(path.with_name(f"{path.name}.manifest.json").read_bytes())
+        settings, engines = manifest["settings"], manifest.get("engines", {})
     except (OSError, ValueError, LookupError):
         if not path.exists():
             raise _missing(path) from None
-        raise ConfigurationError(f"there is no manifest beside {path}: name its model with --sparse") from None
+        return None
     if "sparse" not in settings:
         raise _without_sparse(path)
     made = settings["sparse"]
     # Where to ask is decided here, not by the file: the provider may have moved, and the key must not follow a file.
     address = made.pop("address")
-    return made, address
+    return Maker(made, address, Origin(made["provider"], made["model"], engines.get("sparse")))
 
 
 def _missing(path: Path) -> ConfigurationError:

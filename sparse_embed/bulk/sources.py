@@ -154,7 +154,9 @@ class Source:
             if text is not None and not isinstance(text, str):
                 reason = f"{self.text} is of type {type(text).__name__}, not a text"
             elif self.id is not None and not _is_id(row_id):
-                reason = f"{self.id} is {row_id!r:.40}, and an id is a text or a whole number"
+                missing = f"there is no column {self.id!r}; it has {', '.join(map(repr, record))}"
+                wrong = f"{self.id} is {row_id!r:.40}, and an id is a text or a whole number"
+                reason = wrong if self.id in record else missing
             else:
                 kept = {name: record.get(name) for name in self.keep}
                 return Row(number, row_id, text if has_content(text) else None, kept)

@@ -128,7 +128,7 @@ def test_ctrl_c_keeps_what_was_saved_and_says_how_to_go_on(command: Command, ser
     said = re.search(r"Interrupted: (\d+) of 3,000 rows are saved. Run the same command again to go on.", err)
     assert said is not None, err
     assert int(said[1]) >= 400
-    assert "is not finished: run the same" in command("search", "out.jsonl", "text").stderr
+    assert "is not finished: run the same" in command.here("search", "out.jsonl", "text").stderr
     sent = len(server.requests)
     server.script = lambda seen: GOOD
     again = command(*arguments)
@@ -171,13 +171,13 @@ def test_a_full_disk_is_named_and_costs_nothing_that_was_saved(
 
 def test_the_closing_report_goes_to_the_terminal_and_to_a_file(command: Command, source: Path) -> None:
     arguments = ("embed", source.name, "out.jsonl", "--sparse", "chroma", "--price", "4", "--report", "report.json")
-    done = command(*arguments)
+    done = command.here(*arguments)
     report = json.loads((source.parent / "report.json").read_text())
     assert f"{ROWS:,} rows" in done.stdout
     assert f"{report['blank']} blank texts, without vectors: rows 5, 7, 96," in done.stdout
     assert report["cost"] == pytest.approx(4 * report["tokens"] / 1e6)
-    assert "finished already; nothing was sent" in command(*arguments).stdout
-    quiet = command(*arguments, "--quiet")
+    assert "finished already; nothing was sent" in command.here(*arguments).stdout
+    quiet = command.here(*arguments, "--quiet")
     assert quiet.stdout + quiet.stderr == ""
 
 
@@ -234,40 +234,64 @@ def test_a_collection_of_qdrant_is_filled_once(
 def test_wrong_options_are_one_sentence(  # noqa: PLR0917  # fixtures
     arguments: tuple[str, ...], said: str, command: Command, config: str, server: FaultServer, source: Path
 ) -> None:
-    done = command(*arguments)
-    assert done.returncode in (1, 2)
+    done = command.here(*arguments)
+    assert done.exit_code in (1, 2)
     assert said in " ".join(done.stderr.replace("│", " ").split())
     assert not server.requests
 
 
 def test_search_finds_what_was_embedded_by_the_same_model(command: Command, source: Path) -> None:
     for target in ("out.parquet", "out.jsonl"):
-        command("embed", source.name, target, "--sparse", "chroma:some/model", "--keep", "title")
-        found = command("search", target, "text 1234", "-k", "1")
+        command.here("embed", source.name, target, "--sparse", "chroma:some/model", "--keep", "title")
+        found = command.here("search", target, "text 1234", "-k", "1")
         assert "1234" in found.stdout, found.stderr
         assert "title: title 1234" in found.stdout
         assert not found.stderr
         with FaultServer() as other:
-            moved = command("search", target, "text 1234", env=command.env | {"CHROMA_EMBED_URL": other.url})
-        assert f"and {other.url} embeds the query" in moved.stderr
+            moved = command.here("search", target, "text 1234", CHROMA_EMBED_URL=other.url)
+        assert f"the query with some/model of chroma, at {other.url}" in moved.stderr
+
+
+def test_search_with_another_model_or_engine_than_the_file_says_so(
+    command: Command, server: FaultServer, source: Path
+) -> None:
+    server.script = lambda seen: Action(headers={"x-sparse-embed-engine": "one"})
+    command.here("embed", source.name, "out.jsonl", "--sparse", "chroma:some/model")
+    same = command.here("search", "out.jsonl", "text 1234", "--sparse", "chroma:some/model")
+    assert not same.stderr
+    other = command.here("search", "out.jsonl", "text 1234", "--sparse", "chroma:other/model")
+    assert "Note: the file was embedded with some/model of chroma, computed by one" in other.stderr
+    assert "the query with other/model of chroma" in other.stderr
+    server.script = lambda seen: Action(headers={"x-sparse-embed-engine": "two"})
+    assert (
+        "the query with some/model of chroma, computed by two" in command.here("search", "out.jsonl", "text 1").stderr
+    )
 
 
 @pytest.mark.parametrize("target", ["out.parquet", "out.jsonl"])
 def test_search_in_a_file_of_dense_vectors_is_refused(target: str, command: Command, source: Path) -> None:
-    command("embed", source.name, target, "--dense", "chroma")
+    command.here("embed", source.name, target, "--dense", "chroma")
     for options in ((), ("--sparse", "chroma")):
-        assert f"{target} has no sparse vectors" in command("search", target, "text", *options).stderr
+        assert f"{target} has no sparse vectors" in command.here("search", target, "text", *options).stderr
 
 
 def test_encode_shows_terms_as_bars(command: Command) -> None:
-    done = command("encode", "a text", "--sparse", "chroma")
+    done = command.here("encode", "a text", "--sparse", "chroma")
     assert "██████" in done.stdout
     assert "2 terms" in done.stderr
 
 
 def test_check_says_what_works_or_what_to_do(command: Command, server: FaultServer) -> None:
-    assert "from CHROMA_API_KEY" in command("check").stdout
+    works = command.here("check").stdout
+    assert "from CHROMA_API_KEY" in works
+    assert "works     2 terms in" in works
+    both = command.here("check", "--sparse", "chroma:some/model", "--dense", "chroma:other/model").stdout
+    assert "model     some/model (sparse)" in both
+    assert "model     other/model (dense)" in both
+    assert "works     4 dimensions in" in both
     server.script = lambda seen: Action(401, {"error": "no"})
-    failed = command("check")
-    assert failed.returncode == 1
+    failed = command.here("check")
+    assert failed.exit_code == 1
     assert "Copy the key from the provider's console into CHROMA_API_KEY" in failed.stderr
+    server.script = lambda seen: Action(501, {"error": "no"})
+    assert "Choose a dense model" in command.here("check", "--dense", "chroma:sparse/model").stderr

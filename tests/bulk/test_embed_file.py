@@ -17,7 +17,7 @@ from sparse_embed import AuthenticationError, ConfigurationError, NotFoundError,
 from sparse_embed.bulk import Report, embed_file
 from sparse_embed.events import Event, Paused
 from tests.bulk.conftest import BATCH, ROWS, assert_right, read_target, text_of
-from tests.faultserver import GOOD, Action, FaultServer, sparse_of, status
+from tests.faultserver import GOOD, Action, FaultServer, Gate, sparse_of, status
 
 LINES = [{"text": "one", "key": "a", "year": 1, "tags": ["x"]}, {"text": "", "key": "b", "year": None, "tags": []}]
 
@@ -146,6 +146,8 @@ def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  #
         ({"source": "nowhere.jsonl"}, "no such file"),
         ({"source": "docs.txt"}, "unknown format"),
         ({"text": "body"}, "no column 'body' in the source; it has 'text', 'title'"),
+        ({"id": "key"}, "docs.jsonl, line 1: there is no column 'key'; it has 'text', 'title'"),
+        ({"id": "key", "on_bad_row": "skip"}, "there is no column 'key' in the source; it has 'text', 'title'"),
         ({"keep": ["sparse"]}, "cannot be kept: the target has its own column 'sparse'"),
         ({"on_bad_row": "ignore"}, "on_bad_row must be one of fail, skip"),
         ({"part_rows": 0}, "part_rows must be a whole number of at least 1"),
@@ -218,6 +220,34 @@ def test_another_source_or_setting_is_refused_with_what_differs(
     assert embed_file(source, target, sparse=chroma).rows == ROWS + 1, "a target that was deleted is made anew"
 
 
+@pytest.mark.parametrize("target", ["out.parquet", "out.jsonl", "qdrant:store/docs"])
+def test_another_engine_of_a_local_provider_is_refused_soon_after_its_first_answer(  # noqa: PLR0917  # fixtures
+    target: str,
+    chroma: dict[str, Any],
+    server: FaultServer,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source.write_text("".join(source.read_text().splitlines(keepends=True)[:400]))  # Qdrant's local mode is slow
+
+    def answer(engine: str, *, until: int) -> None:
+        good = Action(headers={"x-sparse-embed-engine": engine})
+        server.script = lambda seen: good if seen.number <= until else status(401)
+
+    config = chroma | {"max_concurrency": 1}
+    answer("one", until=3)
+    with pytest.raises(AuthenticationError):
+        embed_file(source, target, sparse=config, part_rows=200)
+    answer("two", until=99)
+    with pytest.raises(ConfigurationError, match=re.escape("engine.sparse was 'one' and is now 'two'")):
+        embed_file(source, target, sparse=config, part_rows=200)
+    assert len(server.requests) <= 8, "before more than a part was embedded"
+    answer("one", until=99)
+    assert embed_file(source, target, sparse=config, part_rows=200).resumed > 0
+
+
 def test_counts_of_the_report_are_those_of_all_runs(
     chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
 ) -> None:
@@ -240,27 +270,16 @@ def test_counts_of_the_report_are_those_of_all_runs(
 def test_no_more_is_asked_for_than_one_part_and_the_requests_in_flight(
     chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
 ) -> None:
-    """A slow request at the head holds back what could not be saved."""
-    gates: list[Action] = []
-
-    def script(seen: Any) -> Action:
-        if seen.number == 1:
-            from tests.faultserver import Gate
-
-            gates.append(Action(gate=Gate()))
-            return gates[0]
-        if sum(map(len, server.texts)) >= (3 + 2) * BATCH:  # in flight, and half a part ahead: no more is asked for
-            gates[0].gate.open()  # type: ignore[union-attr]
-        return GOOD
-
-    server.script = script
+    """A request at the head that is not answered holds back what could not be saved, until it is sent again."""
+    server.script = lambda seen: Action(gate=Gate()) if seen.number == 1 else GOOD
     most = 0
 
     def look(report: Report) -> None:
         nonlocal most
         most = max(most, sum(map(len, server.texts)) - report.rows)
 
-    embed_file(source, tmp_path / "out.jsonl", sparse=chroma | {"max_concurrency": 3}, part_rows=500, on_progress=look)
+    config = chroma | {"max_concurrency": 3, "timeout": 2}
+    embed_file(source, tmp_path / "out.jsonl", sparse=config, part_rows=500, on_progress=look)
     assert_right(read_target(tmp_path / "out.jsonl"), "sparse")
     assert most <= 3 * BATCH + 500
 

@@ -31,12 +31,15 @@ def some_nodes(count=100):
     ]
 
 
+def cached(cls, provider, folder):
+    """With a cache that processes share."""
+    cache = str(folder / f"{cls.__name__}.sqlite")
+    return cls(model_name="local/bm25", api_key="any", base_url=provider, cache=cache)
+
+
 @pytest.fixture(params=SPARSE, ids=lambda cls: cls.__name__)
 def sparse(request, provider, tmp_path):
-    """With a cache that processes share."""
-    return request.param(
-        model_name="local/bm25", api_key="any", base_url=provider, cache=str(tmp_path / "vectors.sqlite")
-    )
+    return cached(request.param, provider, tmp_path)
 
 
 async def test_a_hundred_nodes_cost_two_requests_at_most_and_pass_through(sparse, call):
@@ -89,12 +92,13 @@ in_workers = pytest.mark.filterwarnings(
 
 
 @in_workers
-async def test_worker_processes_fill_a_cache_that_they_share(sparse, call):
-    nodes = some_nodes()
-    await call(IngestionPipeline(transformations=[SparsePrefetch(sparse)]), "run", nodes=nodes, num_workers=2)
-    assert sparse.usage.requests == 0
-    sparse.get_text_embedding_batch([node.get_content(MetadataMode.EMBED) for node in nodes])
-    assert (sparse.usage.requests, sparse.usage.cache_hits) == (0, 100)
+async def test_worker_processes_fill_a_cache_that_they_share(provider, call, tmp_path):
+    nodes, classes = some_nodes(), [cached(cls, provider, tmp_path) for cls in SPARSE]
+    await call(IngestionPipeline(transformations=[*map(SparsePrefetch, classes)]), "run", nodes=nodes, num_workers=2)
+    for sparse in classes:
+        assert sparse.usage.requests == 0
+        sparse.get_text_embedding_batch([node.get_content(MetadataMode.EMBED) for node in nodes])
+        assert (sparse.usage.requests, sparse.usage.cache_hits) == (0, 100)
 
 
 @in_workers
