@@ -4,6 +4,7 @@ In a thread, since most of this work needs no lock of Python's.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -29,7 +30,7 @@ class Joiner:
         self._open = ExitStack()
         self._append: Append | None = None
         self._thread = ThreadPoolExecutor(1, "sparse-embed-join")
-        self._appending: Future[None] | None = None
+        self._appending: deque[Future[None]] = deque()
 
     def add(self, part: range) -> None:
         """Take a part, and append all rows that follow on those before."""
@@ -43,7 +44,8 @@ class Joiner:
     def finish(self, rows: int) -> bool:
         """Append what is left and close the file; returns whether the parts fit together and have so many rows."""
         self._start_appending()
-        self._wait()
+        for appending in self._appending:
+            appending.result()
         self._open.close()
         return self._next_row == rows and not self._waiting
 
@@ -54,13 +56,10 @@ class Joiner:
             self._open.close()
 
     def _start_appending(self) -> None:
-        self._wait()  # so that memory is bounded, and an error is seen soon
+        while self._appending and self._appending[0].done():
+            self._appending.popleft().result()  # an error is seen soon
         parts, self._group = [self._path_of(part) for part in self._group], []
-        self._appending = self._thread.submit(self._append_rows, parts)
-
-    def _wait(self) -> None:
-        if self._appending is not None:
-            self._appending.result()
+        self._appending.append(self._thread.submit(self._append_rows, parts))
 
     def _append_rows(self, parts: list[Path]) -> None:
         if self._append is None:
