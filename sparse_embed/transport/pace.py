@@ -28,7 +28,7 @@ from sparse_embed.locks import ForkSafeLock
 MOST_REMEMBERED: Final = 1024  # successes since the last refusal
 MEMORY: Final = 50  # successes after which what was learned counts half
 FIRST_PAUSE: Final = 0.25  # seconds, where the provider names none and no rate is known
-LONGER: Final = 0.25  # of all pauses since a success: the shortest next one after a failed attempt
+LONGER: Final = 0.3  # of all pauses since a success: the shortest next one after a failed attempt
 QUICK: Final = 0.25  # seconds, or a shorter latency, in which the unknown rate doubles up to the burst, ...
 DOUBLING: Final = 0.5  # ... and the share of the pause in which it doubles from there ...
 EXTRA: Final = 4  # ... starting with these and the burst in each pause
