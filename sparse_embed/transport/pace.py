@@ -1,23 +1,21 @@
 """How fast an encoder may send once its provider has refused: one pace for all its requests. Pure: time is an argument.
 
 A provider that never refuses is never slowed. A refusal (429) pauses every request, at least as long as the provider
-asked for. What is learned from it assumes a bucket: it holds at most `burst` requests, fills up at a steady rate, and
-is empty when it refuses.
+asked for. What is learned assumes a bucket: it holds at most `burst` requests, refills steadily, is empty at a refusal.
 
-- The burst is what succeeded before the first refusal, without what flowed in meanwhile.
-- A success proves that the bucket held one more request, which rules out slower buckets. A refusal proves that it did
-  not, which rules out faster ones. Both bounds are found by replaying what was sent, so that what overflows in a long
-  pause is not counted as allowed. The rate is their mean. If the pause filled the bucket, another refusal is
-  expensive, and the rate only changes as far as the bounds demand.
-- A pause is long enough once a request succeeds after it. Where the provider names none, it is the time between two
-  requests at the learned rate, and becomes longer with every attempt that fails.
+- The burst is what succeeded before the first refusal, without what flowed in meanwhile at the rate in question.
+- A success rules out slower buckets, a refusal faster ones. Both bounds are found by replaying what was sent, so that
+  what overflows in a pause does not count. The rate is their mean. If the provider named a pause that filled the
+  bucket, another refusal is expensive, and the rate only changes as far as the bounds demand. A full bucket that
+  refuses before it was used twice over is smaller than thought: others use the limit, or it is a fixed window.
+- A pause that is not named is the time between two requests at the learned rate, longer with every attempt that
+  fails. If one lasted longer than the successes before it (a fixed window), the time between the openings is
+  remembered: attempts are made midway between what was too short and what was enough, then at the latter.
 
 Until a rate is known, requests after a pause become faster: quickly up to the burst, then more slowly. At a known
-rate, what flowed in during the pause is sent at once, up to the burst. The rest follows at that rate, which then
-grows, slowly at first and ever faster while refusals stay away: later if the rate is known well, and if a refusal
-costs many requests. A refusal that comes much too soon (the limit has fallen, requests differ in size, others use it
-too) lowers the rate and the confidence in it. The learned rate outlives the call, and the next call starts with it.
-Fixed windows need no rule of their own: requests at their average rate keep to them.
+rate, what flowed in during the pause is sent at once, up to most of the burst. The rest follows at that rate, which
+grows, ever faster while refusals stay away: later if it is known well, and if a refusal costs many requests. A refusal
+that comes much too soon (the limit fell, others use it) lowers the rate and the confidence in it. It outlives the call.
 """
 
 import math
@@ -30,8 +28,11 @@ from sparse_embed.locks import ForkSafeLock
 MOST_REMEMBERED: Final = 1024  # successes since the last refusal
 MEMORY: Final = 50  # successes after which what was learned counts half
 FIRST_PAUSE: Final = 0.25  # seconds, where the provider names none and no rate is known
-LONGER: Final = 0.25  # of all pauses since a success: the shortest next one after a failed attempt
-DOUBLING: Final = 0.25  # seconds, or this share of a longer pause, in which the unknown rate doubles
+LONGER: Final = 0.3  # of all pauses since a success: the shortest next one after a failed attempt
+QUICK: Final = 0.25  # seconds, or a shorter latency, in which the unknown rate doubles up to the burst, ...
+DOUBLING: Final = 0.5  # ... and the share of the pause in which it doubles from there ...
+EXTRA: Final = 4  # ... starting with these and the burst in each pause
+AT_ONCE: Final = 0.9  # of the burst, so that a rate a little too high is not refused at once
 FIRST_CALM: Final = 10.0  # successes added to those that the rate was learned from, so that it grows later at first
 CALM: Final = 100  # successes between refusals that cost nothing else: 1 to 2 % are wasted on looking for more
 GROWTH: Final = 5  # the power of the successes with which the rate grows
@@ -40,7 +41,6 @@ LOWERED: Final = 0.8  # ... lowers the rate at least to this
 RESERVE: Final = 3  # requests that flow in before the next is sent after such a refusal, at a rate known well
 IDLE: Final = 10  # times the time that fills the bucket
 LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is searched for
-PRECISION: Final = 1.01
 INSTANT: Final = 0.001  # seconds: nothing is assumed to take less
 
 
@@ -58,13 +58,14 @@ class Pace:
         self._lock = ForkSafeLock()
         self._sends: deque[float] = deque(maxlen=MOST_REMEMBERED)  # those that succeeded since the last refusal
         self._emptied = self._heard = -math.inf  # the last refusal after a success: when it was sent, when it arrived
-        self._refused_at = self._paused_until = self._next_slot = -math.inf
+        self._refused = self._refused_at = self._paused_until = self._next_slot = -math.inf
+        self._opened = self._too_short = self._enough = 0.0  # the first success after a pause; times between two
         self._pause = self._latency = self._burst = 1.0
         self._first: list[float] = []  # how long before the first refusal each success was sent
         self._rate = self._successes = self._seconds = 0.0
         self._known = FIRST_CALM  # successes that the rate was learned from, halved by each refusal that came too soon
         self._calm = 0.0  # successes expected until the next refusal
-        self._too_soon = False  # whether the last refusal came too soon
+        self._too_soon = self._named = False  # whether the last refusal came too soon, and named a pause
         self._testing = False  # whether one request tests if the pause was long enough
         self._booked = self.epoch = 0
 
@@ -80,7 +81,7 @@ class Pace:
                 if self._testing and self._booked:
                     start = max(start, self._paused_until + 1.5 * self._latency)
                 gap = 1 / self._current_rate()
-                saved = (self._burst - 1) * gap if self._rate else 0.0
+                saved = max(0.0, AT_ONCE * self._burst - 1) * gap if self._rate else 0.0
                 start = max(start, self._next_slot)
                 self._next_slot = max(self._next_slot, start - saved) + gap
                 self._booked += 1
@@ -98,88 +99,87 @@ class Pace:
             self._sends.append(sent)
 
     def refused(self, now: float, sent: float, wait: float | None, random: float = 0.0) -> bool:
-        """Pause every request, and learn.
-
-        Args:
-            now: When the refusal arrived.
-            sent: When the refused request started. One that started before the last refusal arrived says nothing new.
-            wait: Seconds that the provider asked for; None or 0 when it named none.
-            random: In [0, 1), to lengthen a pause that the provider did not name.
-
-        Returns:
-            Whether a pause begins; False while one lasts.
-        """
+        """Learn, and pause for `wait` seconds, or a guess (longer with `random`, in [0, 1)): whether a pause begins."""
         with self._lock:
             begins = self._paused_until <= now
-            if sent <= self._refused_at:
+            if sent <= self._refused_at:  # it started before the last refusal arrived, and says nothing new
                 self._paused_until = max(self._paused_until, now + (wait or 0.0))
                 return begins and self._paused_until > now
             in_vain = self.epoch > 0 and not self._sends
             if not in_vain:
                 if self.epoch:
-                    self._learn(sorted(self._sends), sent)
+                    self._learn(sorted(self._sends), sent, bool(wait))
                 else:
-                    self._first = [sent - at for at in self._sends]
+                    self._opened = min(self._sends, default=sent)
+                    self._first = sorted(sent - at for at in self._sends)
                     self._burst = max(1.0, len(self._first))
                 self._sends.clear()
-                self._emptied, self._heard = sent, now
-                self._pause = 0.0
+                self._emptied, self._heard, self._pause = sent, now, 0.0
             guess = max(self._gap() or FIRST_PAUSE, LONGER * self._pause) * (1 + random / 2)
-            self._testing = in_vain and not wait
-            self._refused_at, self._latency = now, max(now - sent, INSTANT)
+            opens = self._opened + (self._enough if in_vain else (self._too_short + self._enough) / 2) - now
+            guess = opens if (remembered := opens > self._gap()) else guess
+            self._named, self._testing = bool(wait), not wait and (in_vain or remembered)
+            self._refused, self._refused_at, self._latency = sent, now, max(now - sent, INSTANT)
             self._paused_until = max(self._paused_until, now + (wait or guess))
             self._pause += max(self._paused_until - sent, INSTANT)
-            self._booked = 0
-            # What flowed in before the refusal was heard of went to the requests still in flight.
             reserve = RESERVE if self._too_soon and self._calm > 2 * FIRST_CALM else 1
-            self._next_slot = self._heard + reserve * self._gap()
+            self._next_slot = self._heard + reserve * self._gap()  # what flowed in before is used by those in flight
             cost = 1 + max(0.0, self._rate * self._pause - self._burst)  # of a refusal, in requests
             self._calm = min(self._known * cost**0.8, CALM * cost**0.5)
-            self.epoch += 1
+            self._booked, self.epoch = 0, self.epoch + 1
             return begins
 
-    def _learn(self, sends: list[float], refused: float) -> None:
+    def _learn(self, sends: list[float], refused: float, named: bool) -> None:
         count = len(sends)
         average = count / max(refused - self._emptied, INSTANT)
 
         def slowest(allows: Callable[[float], bool]) -> float:
             low, high = LOWEST * average, HIGHEST * average
-            while high > PRECISION * low:
+            while high > 1.01 * low:
                 middle = math.sqrt(low * high)
                 low, high = (low, middle) if allows(middle) else (middle, high)
             return low
 
         self._too_soon = self._rate > 0 and count < TOO_SOON * self._calm
         expected = (LOWERED if self._too_soon else 1.0) * self._rate
-        # A bucket that refuses holds less than one request: none at worst, nearly one at best.
-        enough = slowest(lambda rate: self._replay(1.0, rate, sends, refused)[0] >= 0)
-        too_much = slowest(lambda rate: self._replay(0.0, rate, sends, refused)[1] >= 1)
-        if enough > too_much:  # no bucket explains both: requests differ in size, or in how long they travel
+        # A bucket that refuses holds less than one request: none at worst, nearly one at best, at first what flowed in.
+        flowed = self._first[-1] if self._first and not self._rate else math.inf
+        slow = slowest(lambda rate: self._replay(min(1.0, rate * flowed), rate, sends, refused)[0] >= 0)
+        fast = slowest(lambda rate: self._replay(0.0, rate, sends, refused)[1] >= 1)
+        if slow > fast:  # no bucket explains both: requests differ in size, or in how long they travel
             rate = slowest(lambda rate: self._replay(0.5, rate, sends, refused)[1] >= 0.5)
         else:
-            rate = math.sqrt(enough * too_much)
-            if rate * self._pause > self._burst:
-                rate = min(max(expected, enough), too_much)
-        if self._too_soon:
+            rate = math.sqrt(slow * fast)
+            if named and rate * self._pause > self._burst:
+                rate = min(max(expected, slow), fast)
+        if self._rate * self._pause > self._burst and 4 < count < 2 * self._burst:
+            self._burst = max(1.0, min(self._burst, count - self._rate * (refused - sends[0])))
+            rate = self._rate
+        elif self._too_soon:
             rate = min(rate, expected)
             self._known /= 2
+        enough, tried = sends[0] - self._opened, self._refused - self._opened
+        if self._named or sends[0] - self._emptied <= self._emptied - self._opened:
+            enough = tried = self._too_short = 0.0
+        self._too_short = max(tried, self._too_short if self._too_short < enough else 0.0)
+        self._opened, self._enough = sends[0], enough
         self._known += count
         kept = MEMORY / (MEMORY + count)
         self._successes = kept * self._successes + count
         self._seconds = kept * self._seconds + count / rate
         self._rate = self._successes / self._seconds
-        before = (number - self._rate * ago for number, ago in enumerate(sorted(self._first), 1))
-        self._burst = min(self._burst, max((1.0, *before)))
-        if 4 < 2 * count < min(self._burst, self._rate * self._pause):
-            self._burst = float(count)  # the pause should have filled it: others use the limit too
+        self._burst = self._burst_at(self._rate)
 
     def _replay(self, level: float, rate: float, sends: list[float], refused: float) -> tuple[float, float]:
         """The least level of such a bucket after a success, and its level at the refusal."""
-        least, last = 0.0, self._emptied
+        least, last, burst = 0.0, self._emptied, self._burst_at(rate)
         for at in sends:
-            level = min(self._burst, level + rate * (at - last)) - 1
+            level = min(burst, level + rate * (at - last)) - 1
             least, last = min(least, level), at
-        return least, min(self._burst, level + rate * (refused - last))
+        return least, min(burst, level + rate * (refused - last))
+
+    def _burst_at(self, rate: float) -> float:
+        return min(self._burst, max((1.0, *(number - rate * ago for number, ago in enumerate(self._first, 1)))))
 
     def _gap(self) -> float:
         return 1 / self._rate if self._rate else 0.0
@@ -189,7 +189,6 @@ class Pace:
             doubled = max(1.0, self._calm * math.pow(self._calm / (GROWTH + 1), 1 / GROWTH))
             return self._rate * (1.0 + math.pow(self._booked / doubled, GROWTH))
         beyond = self._booked + 1 - self._burst
-        quick = min(DOUBLING, self._latency)
         if beyond < 0:
-            return (self._booked + 1) * math.log(2) / quick
-        return 2 * self._burst / self._pause + beyond * math.log(2) / max(quick, DOUBLING * self._pause)
+            return (self._booked + 1) * math.log(2) / min(QUICK, self._latency)
+        return (self._burst + EXTRA + beyond * math.log(2) / DOUBLING) / self._pause
