@@ -9,8 +9,7 @@ asked for. What is learned assumes a bucket: it holds at most `burst` requests, 
   bucket, another refusal is expensive, and the rate only changes as far as the bounds demand. A full bucket that
   refuses before it was used twice over is smaller than thought: others use the limit, or it is a fixed window.
 - A pause that is not named is the time between two requests at the learned rate, longer with every attempt that
-  fails. If one lasted longer than the successes before it (a fixed window), the time between the openings is
-  remembered: attempts are made midway between what was too short and what was enough, then at the latter.
+  fails; where `window` finds a fixed window, it lasts until that opens again.
 
 Until a rate is known, requests after a pause become faster: quickly up to the burst, then more slowly. At a known
 rate, what flowed in during the pause is sent at once, up to most of the burst. The rest follows at that rate, which
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from sparse_embed.locks import ForkSafeLock
+from sparse_embed.transport.window import Window
 
 MOST_REMEMBERED: Final = 1024  # successes since the last refusal
 MEMORY: Final = 50  # successes after which what was learned counts half
@@ -59,7 +59,7 @@ class Pace:
         self._sends: deque[float] = deque(maxlen=MOST_REMEMBERED)  # those that succeeded since the last refusal
         self._emptied = self._heard = -math.inf  # the last refusal after a success: when it was sent, when it arrived
         self._refused = self._refused_at = self._paused_until = self._next_slot = -math.inf
-        self._opened = self._too_short = self._enough = 0.0  # the first success after a pause; times between two
+        self._window = Window()
         self._pause = self._latency = self._burst = 1.0
         self._first: list[float] = []  # how long before the first refusal each success was sent
         self._rate = self._successes = self._seconds = 0.0
@@ -110,15 +110,16 @@ class Pace:
                 if self.epoch:
                     self._learn(sorted(self._sends), sent, bool(wait))
                 else:
-                    self._opened = min(self._sends, default=sent)
+                    self._window.begin(min(self._sends, default=sent))
                     self._first = sorted(sent - at for at in self._sends)
                     self._burst = max(1.0, len(self._first))
                 self._sends.clear()
                 self._emptied, self._heard, self._pause = sent, now, 0.0
-            guess = max(self._gap() or FIRST_PAUSE, LONGER * self._pause) * (1 + random / 2)
-            opens = self._opened + (self._enough if in_vain else (self._too_short + self._enough) / 2) - now
-            guess = opens if (remembered := opens > self._gap()) else guess
-            self._named, self._testing = bool(wait), not wait and (in_vain or remembered)
+            guess = self._window.next_attempt(after_failure=in_vain) - now
+            is_window = guess > self._gap()
+            if not is_window:
+                guess = max(self._gap() or FIRST_PAUSE, LONGER * self._pause) * (1 + random / 2)
+            self._named, self._testing = bool(wait), not wait and (in_vain or is_window)
             self._refused, self._refused_at, self._latency = sent, now, max(now - sent, INSTANT)
             self._paused_until = max(self._paused_until, now + (wait or guess))
             self._pause += max(self._paused_until - sent, INSTANT)
@@ -158,11 +159,7 @@ class Pace:
         elif self._too_soon:
             rate = min(rate, expected)
             self._known /= 2
-        enough, tried = sends[0] - self._opened, self._refused - self._opened
-        if self._named or sends[0] - self._emptied <= self._emptied - self._opened:
-            enough = tried = self._too_short = 0.0
-        self._too_short = max(tried, self._too_short if self._too_short < enough else 0.0)
-        self._opened, self._enough = sends[0], enough
+        self._window.opened(sends[0], closed=self._emptied, tried=self._refused, named=self._named)
         self._known += count
         kept = MEMORY / (MEMORY + count)
         self._successes = kept * self._successes + count
