@@ -64,7 +64,7 @@ demo: .venv/.demo ## Hybrid search over real text through both frameworks, again
 
 .venv-docs/.installed: $(BIN)/uv pyproject.toml
 	$(PYTHON) -m venv .venv-docs
-	$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --group docs -e '.[all,otel,pinecone,chroma,bulk]'
+	$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --group docs -e '.[all,otel,pinecone,chroma]'
 	@touch $@
 
 site: .venv-docs/.installed ## Build the site in docs/_build/html: every warning is an error, every internal link is checked

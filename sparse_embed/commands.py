@@ -98,6 +98,8 @@ def embed(  # noqa: PLR0917  # an option of the command is a parameter
     """
     if (target is None) == (to is None):
         raise typer.BadParameter("give a TARGET or --to, and not both")
+    if to is not None and not to.startswith("qdrant:"):
+        raise typer.BadParameter("must begin with qdrant: (for other stores, write a file)", param_hint="--to")
     goal = target or to or ""
     sections = {} if config is None else _read_sections(config)
     for kind, option in (("sparse", sparse), ("dense", dense)):
@@ -149,6 +151,7 @@ def search(
 ) -> None:
     """Search a file of sparse vectors: the best rows, with the terms that matched."""
     with _plain_errors():
+        from sparse_embed.bulk.identity import leaves_idf_to_the_store
         from sparse_embed.bulk.reading import read_index, read_maker
         from sparse_embed.index import Origin
 
@@ -156,7 +159,7 @@ def search(
         config = sparse or (made and made.arguments)
         if config is None:
             raise ConfigurationError(f"there is no manifest beside {file}: name its model with --sparse")
-        index = read_index(file)
+        index = read_index(file, idf=made is not None and leaves_idf_to_the_store(*made.origin))
         with SparseEncoder.from_config(_named(config, return_tokens=True)) as encoder:
             hits = index.search(encoder.embed_query(query), k, terms=True)
         address = encoder._settings.base_url_for(encoder._provider.endpoint)

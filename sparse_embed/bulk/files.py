@@ -183,7 +183,8 @@ class FileTarget:
 
     @property
     def _again(self) -> str:
-        return f"To start anew, delete {self._manifest} and {self._parts if self._finished_parts() else self.path}"
+        begun = self._parts if self._finished_parts() else self.path
+        return f"Repeat the earlier options, name another target, or delete {self._manifest} and {begun} to start anew"
 
     def _save_run(self, run: Sequence[Item], spent: Report) -> Report:
         rows, rejects = list[Embedded](), list[dict[str, Any]]()

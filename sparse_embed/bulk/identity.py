@@ -13,7 +13,7 @@ def refuse_other_settings(target: object, begun: Mapping[str, Any], now: Mapping
         target: Its name.
         begun: Its settings.
         now: Settings of this run.
-        again: How to start anew.
+        again: How to go on, or to start anew.
 
     Raises:
         ConfigurationError: The message names each that differs.
@@ -48,6 +48,11 @@ def refuse_other_source(target: object, begun: Mapping[str, Any], now: Mapping[s
             f"{target} was begun with another source: it had {begun['rows']:,} rows and the fingerprint "
             f"{begun['fingerprint']}, and now has {now['rows']:,} rows and {now['fingerprint']}. {again}"
         )
+
+
+def leaves_idf_to_the_store(*names: str | None) -> bool:
+    """Whether the weight of rare words is missing from such vectors: it is from BM25's, not from learned models'."""
+    return any("bm25" in (name or "").lower() for name in names)
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -134,8 +134,10 @@ def embed_file(
     configs: dict[Kind, Config | None] = {"sparse": sparse, "dense": dense}
     encoders = {kind: _open_encoder(kind, config, on_event) for kind, config in configs.items() if config is not None}
     if not encoders:
-        raise ConfigurationError("name what to embed with: sparse (such as 'chroma'), dense or both")
+        raise ConfigurationError("name what to embed with: sparse='chroma' or --sparse chroma, for instance")
     check_count("part_rows", part_rows)
+    if isinstance(keep, str):
+        raise ConfigurationError(f"keep must be a list of columns: [{keep!r}]")
     for name, choice, choices in (("layout", layout, LAYOUTS), ("on_bad_row", on_bad_row, ("fail", "skip"))):
         if choice not in choices:
             raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, not {choice!r}")
@@ -145,7 +147,9 @@ def embed_file(
 
     def refuse(row: BadRow) -> None:
         if on_bad_row == "fail":
-            raise ConfigurationError(f"{row.where}: {row.reason} (on_bad_row='skip' leaves out such rows)")
+            raise ConfigurationError(
+                f"{row.where}: {row.reason} (on_bad_row='skip' or --on-bad-row skip leaves it out)"
+            )
 
     with output.locked():
         output.check(settings)

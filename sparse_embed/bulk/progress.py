@@ -93,7 +93,7 @@ def closing_lines(target: str, report: Report) -> list[str]:
     done = f"{_count(report.rows - report.rejected, 'row')}, {_count(report.vectors, 'vector')}"
     lines = [f"{target}: {done}, in {report.seconds:,.1f} s"]
     if report.resumed:
-        lines.append(f"  done by earlier runs: {_count(report.resumed, 'row')}")
+        lines.append(f"  done by earlier runs: {_count(report.resumed, 'row')}; all figures are those of all runs")
     cost = "" if report.cost is None else f", cost {report.cost:,.2f}"
     lines.append(f"  {_spent(report)}{cost}")
     if report.blank:

@@ -15,7 +15,12 @@ from uuid import NAMESPACE_URL, uuid5
 
 from filelock import FileLock, Timeout
 
-from sparse_embed.bulk.identity import refuse_other_engines, refuse_other_settings, refuse_other_source
+from sparse_embed.bulk.identity import (
+    leaves_idf_to_the_store,
+    refuse_other_engines,
+    refuse_other_settings,
+    refuse_other_source,
+)
 from sparse_embed.bulk.layouts import Embedded, Layout
 from sparse_embed.bulk.pipeline import Item
 from sparse_embed.bulk.report import Report
@@ -164,9 +169,12 @@ class QdrantTarget:
         return replace(self._report, finished=True)
 
     def _create(self, dimension: int) -> None:
-        from qdrant_client.models import Distance, SparseVectorParams, VectorParams
+        from qdrant_client.models import Distance, Modifier, SparseVectorParams, VectorParams
 
-        dense, sparse = VectorParams(size=dimension or 1, distance=Distance.COSINE), SparseVectorParams()
+        dense = VectorParams(size=dimension or 1, distance=Distance.COSINE)
+        model = self._made_by["settings"].get("sparse", {}).get("model")
+        idf = leaves_idf_to_the_store(model, self._made_by.get("engines", {}).get("sparse"))
+        sparse = SparseVectorParams(modifier=Modifier.IDF if idf else None)
         self._client.create_collection(
             self._collection,
             vectors_config={"dense": dense} if "dense" in self._kinds else {},
@@ -181,7 +189,7 @@ class QdrantTarget:
 
     @property
     def _again(self) -> str:
-        return "To start anew, delete the collection"
+        return "Repeat the earlier options, name another collection, or delete this one to start anew"
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:

@@ -33,13 +33,17 @@ class Maker(NamedTuple):
     origin: Origin
 
 
-def read_index(path: Path) -> InvertedIndex:
+def read_index(path: Path, *, idf: bool) -> InvertedIndex:
     """An index over the sparse column of a file; the other columns are each document's metadata.
+
+    Args:
+        path: The file.
+        idf: Whether rare terms count more.
 
     Raises:
         ConfigurationError: It cannot be read, or has no sparse vectors.
     """
-    index = InvertedIndex()
+    index = InvertedIndex(idf=idf)
     try:
         for rows, vectors in _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_jsonl(path):
             found = [(row, vector) for row, vector in zip(rows, vectors, strict=True) if vector is not None]

@@ -226,6 +226,7 @@ def test_a_collection_of_qdrant_is_filled_once(
             "a store is named qdrant:URL/COLLECTION",
         ),
         (("embed", "docs.jsonl", "out.jsonl", "--to", "qdrant:x/docs", "--sparse", "chroma"), "and not both"),
+        (("embed", "docs.jsonl", "--to", "milvus:x/docs", "--sparse", "chroma"), "must begin with qdrant:"),
         (("search", "docs.jsonl", "text"), "name its model with --sparse"),
         (("search", "docs.jsonl", "text", "--sparse", "chroma"), "docs.jsonl has no sparse vectors"),
         (("search", "nothing.jsonl", "text"), "nothing.jsonl does not exist"),
@@ -250,6 +251,17 @@ def test_search_finds_what_was_embedded_by_the_same_model(command: Command, sour
         with FaultServer() as other:
             moved = command.here("search", target, "text 1234", CHROMA_EMBED_URL=other.url)
         assert f"the query with some/model of chroma, at {other.url}" in moved.stderr
+
+
+def test_rare_words_count_more_where_bm25_leaves_that_to_the_search(command: Command, source: Path) -> None:
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("usual rare", *["usual"] * 9)))
+    scores = {}
+    for model in ("local/bm25", "some/model"):
+        target = f"{model.replace('/', '-')}.parquet"
+        command.here("embed", source.name, target, "--sparse", f"chroma:{model}")
+        best = command.here("search", target, "usual rare", "-k", "1").stdout.split()
+        scores[model] = float(best[1])
+    assert scores["local/bm25"] > scores["some/model"]
 
 
 def test_search_with_another_model_or_engine_than_the_file_says_so(

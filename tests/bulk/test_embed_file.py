@@ -6,12 +6,15 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from qdrant_client import QdrantClient
+from qdrant_client.models import Modifier
 
 from sparse_embed import AuthenticationError, ConfigurationError, NotFoundError, SparseEmbedError
 from sparse_embed.bulk import Report, embed_file
@@ -137,6 +140,7 @@ def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  #
     [
         ({}, "name what to embed with"),
         ({"sparse": "cohere"}, "unknown provider 'cohere'"),
+        ({"keep": "title"}, "keep must be a list of columns: ['title']"),
         ({"sparse": "pinecone"}, "no API key: set PINECONE_API_KEY"),
         ({"layout": "wide"}, "layout must be one of plain, pinecone, milvus"),
         ({"layout": "pinecone"}, "the layout 'pinecone' is for Parquet"),
@@ -282,6 +286,18 @@ def test_no_more_is_asked_for_than_one_part_and_the_requests_in_flight(
     embed_file(source, tmp_path / "out.jsonl", sparse=config, part_rows=500, on_progress=look)
     assert_right(read_target(tmp_path / "out.jsonl"), "sparse")
     assert most <= 3 * BATCH + 500
+
+
+@pytest.mark.parametrize("model", ["local/bm25", "some/model"])
+def test_a_collection_of_qdrant_has_idf_for_bm25_alone(
+    model: str, chroma: dict[str, Any], tmp_path: Path, source: Path
+) -> None:
+    source.write_text('{"text": "a text"}')
+    embed_file(source, f"qdrant:{tmp_path}/store/docs", sparse=chroma | {"model": model})
+    with closing(QdrantClient(path=str(tmp_path / "store"))) as client:
+        made = client.get_collection("docs").config.params.sparse_vectors
+    assert made is not None
+    assert made["sparse"].modifier == (Modifier.IDF if model == "local/bm25" else None)
 
 
 def test_standard_input_is_json_lines(
