@@ -4,6 +4,8 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 UV_PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python
 CODE := sparse_embed langchain_sparse_embed llama_index_sparse_embed
 PYTEST := $(BIN)/python -m pytest
+# One process more than the two cores of a small machine: many tests wait for a server or another process.
+PARALLEL := -n 3 --dist worksteal
 # Tests of the core that need no framework and no store.
 CORE := batching completeness concurrency decoders faults first_mistakes hashing lifecycle pace parity proxies retry served server settings streaming wrong_answers
 # Tests for every save: the fast ones of the core, and one file for each framework.
@@ -51,10 +53,10 @@ types: .venv/.dev ## mypy (strict) over the code, mypy and pyright over uses of 
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 quick: lint ## For every save, under 40 s: lint, the fast tests of the core, and the classes of both frameworks
-	$(PYTEST) -q -n 2 --hypothesis-profile=quick $(FAST:%=tests/test_%.py) tests/langchain/test_classes.py tests/llama_index/test_embeddings.py
+	$(PYTEST) -q $(PARALLEL) --hypothesis-profile=quick $(FAST:%=tests/test_%.py) tests/langchain/test_classes.py tests/llama_index/test_embeddings.py
 
 test: .venv/.dev ## All tests that need no environment of their own
-	$(PYTEST) -n 2 --dist worksteal
+	$(PYTEST) $(PARALLEL)
 
 cov: .venv/.dev ## Branch coverage of the core
 	$(PYTEST) -n 2 --cov --cov-report=term-missing
