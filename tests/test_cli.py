@@ -1,5 +1,6 @@
 """`sparse-embed serve`, as a user's shell sees it."""
 
+import inspect
 import os
 import re
 import signal
@@ -13,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from sparse_embed import __version__
-from sparse_embed.cli import KEY_VARIABLE, app
+from sparse_embed.cli import KEY_VARIABLE, app, serve
 from sparse_embed.server.run import listen
+from sparse_embed.server.served import Settings
 
 CONSOLE_SCRIPT = "from sparse_embed.cli import app; app()"
 
@@ -153,3 +155,7 @@ def test_python_m_is_the_same_command():
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == CliRunner().invoke(app, ["--version"]).output == f"sparse-embed {__version__}\n"
     assert __version__ == version("sparse-embed"), "the version that the installation records"
+
+
+def test_the_default_batch_of_a_model_is_the_servers_own():
+    assert inspect.signature(serve).parameters["max_batch_tokens"].default == Settings.max_batch_tokens

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
@@ -62,7 +62,8 @@ class FileTarget:
         self._engines: Mapping[str, str] = {}
         self._done: list[range] = []
         self._format: Format
-        self._joiner: Joiner | None = None
+        self._joiner: Joiner
+        self._open = ExitStack()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -92,8 +93,7 @@ class FileTarget:
         try:
             yield
         finally:
-            if self._joiner is not None:
-                self._joiner.close()
+            self._open.close()
             lock.release()
             if not any(file.name != "lock" for file in self._parts.iterdir()):
                 shutil.rmtree(self._parts, ignore_errors=True)
@@ -132,7 +132,8 @@ class FileTarget:
         else:
             self._write_manifest(None)
             self._done = self._finished_parts()
-            self._joiner = Joiner(self._parts / f"{self.path.name}.tmp", self._format, self._path_of)
+            joiner = Joiner(self._parts / f"{self.path.name}.tmp", self._format, self._path_of)
+            self._joiner = self._open.enter_context(closing(joiner))
             for part in self._done:
                 self._joiner.add(part)
             report = replace(Report.sum(self._note(rows)[0] for rows in self._done), total=scan.rows)
@@ -166,7 +167,6 @@ class FileTarget:
 
     def finish(self) -> Report:
         """Put the joined parts where the target belongs."""
-        assert self._joiner is not None  # noqa: S101  # since `begin`
         with _named_errors(self.path):
             parts, total = self._finished_parts(), self._source["rows"]
             if not self._joiner.finish(total):
@@ -176,7 +176,7 @@ class FileTarget:
             if report.rejected:
                 rejects = (_line(reject) for part in parts for reject in self._note(part)[1])
                 _write_whole(self._rejects, lambda file: file.writelines(rejects), self._parts)
-            _move(self._parts / f"{self.path.name}.tmp", self.path)
+            _move(self._joiner.path, self.path)
             self._write_manifest(report)
             self._remove_parts()
         return report
@@ -208,8 +208,7 @@ class FileTarget:
         part = range(_number(run[0]), _number(run[-1]) + 1)
         note = _line({"report": asdict(report), "rejects": rejects})
         _write_whole(self._path_of(part), lambda file: self._format.write_part(file, note, rows))
-        if self._joiner is not None:
-            self._joiner.add(part)
+        self._joiner.add(part)
         return report
 
     def _note(self, part: range) -> tuple[Report, list[dict[str, Any]]]:

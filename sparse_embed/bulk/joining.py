@@ -23,7 +23,7 @@ class Joiner:
     """
 
     def __init__(self, path: Path, format: Format, path_of: Callable[[range], Path]) -> None:  # noqa: A002  # its word
-        self._path, self._format, self._path_of = path, format, path_of
+        self.path, self._format, self._path_of = path, format, path_of
         self._waiting: dict[int, range] = {}
         self._group: list[range] = []
         self._next_row = 0
@@ -63,7 +63,7 @@ class Joiner:
 
     def _append_rows(self, parts: list[Path]) -> None:
         if self._append is None:
-            file = self._open.enter_context(self._path.open("wb"))
+            file = self._open.enter_context(self.path.open("wb"))
             self._open.callback(lambda: os.fsync(file.fileno()))
             self._open.callback(file.flush)
             self._append = self._open.enter_context(self._format.begin(file))
