@@ -7,8 +7,10 @@ asked for, and shows `bucket` the rate and the burst of the limit. What was lear
   fails. If `window` has recognised a fixed window, it lasts until that opens again.
 - Until a rate is known, requests after a pause become faster: quickly up to the burst, then more slowly.
 - At a known rate, what flowed in during the pause is sent at once, up to most of the burst. The rest follows at that
-  rate, which grows, ever faster while refusals stay away: later if it is known well, and if a refusal costs many
-  requests. After a refusal that came much too soon, it starts a little later.
+  rate, which grows, ever faster while refusals stay away: later, but then more steeply, if it is known well, and if a
+  refusal costs many requests. After a refusal that came much too soon, it starts a little later.
+- A bucket of one request keeps nothing in reserve: what is not sent in time is lost. If no other request was in flight,
+  the next is sent as soon as that bucket is full.
 """
 
 import math
@@ -25,7 +27,9 @@ DOUBLING: Final = 0.5  # ... and the share of the pause in which it doubles from
 EXTRA: Final = 4  # ... starting with these and the burst in each pause
 AT_ONCE: Final = 0.9  # of the burst, so that a rate a little too high is not refused at once
 CALM: Final = 100  # successes between refusals that cost nothing else: 1 to 2 % are wasted on looking for more
-GROWTH: Final = 5  # the power of the successes with which the rate grows
+GROWTH: Final = 5  # the power of the successes with which the rate grows: at least this, ...
+STEEPER: Final = 50  # ... one more for so many that are expected, since more than these prove a higher limit, ...
+STEEPEST: Final = 15  # ... and at most this
 TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them
 RESERVE: Final = 3  # requests that flow in before the next is sent after such a refusal, ...
 WELL_KNOWN: Final = 20  # ... if more successes were expected: at a rate known well
@@ -111,8 +115,8 @@ class Pace:
     def _current_rate(self) -> float:
         rate, burst = self._bucket.rate, self._bucket.burst
         if rate:  # the growth adds up to one request too many after those that are expected
-            doubled = max(1.0, self._expected * math.pow(self._expected / (GROWTH + 1), 1 / GROWTH))
-            return rate * (1.0 + math.pow(self._booked / doubled, GROWTH))
+            power = min(GROWTH + self._expected / STEEPER, STEEPEST)
+            return rate * (1.0 + (power + 1) / self._expected * math.pow(self._booked / self._expected, power))
         beyond = self._booked + 1 - burst
         if beyond < 0:
             return (self._booked + 1) * math.log(2) / min(QUICK, self._latency)
@@ -131,18 +135,24 @@ class Pace:
 
     def _choose_pause(self, in_vain: bool, random: float) -> float:
         """Choose how many seconds to pause, and whether one request is to test that."""
-        until_open = self._window.next_attempt(after_failure=in_vain) - self._heard
+        until_open = self._window.next_attempt() - self._heard
         is_window = until_open > self._bucket.gap
         self._testing = in_vain or is_window
         if is_window:
             return until_open
-        return max(self._bucket.gap or FIRST_PAUSE, LONGER * self._stretch.pause) * (1 + random / 2)
+        until_full = self._bucket.gap - (self._latency if self._was_alone() else 0.0)
+        return max(until_full or FIRST_PAUSE, LONGER * self._stretch.pause) * (1 + random / 2)
+
+    def _was_alone(self) -> bool:
+        """Whether the bucket holds one request, and no other was in flight when that was refused."""
+        return self._bucket.burst < 2 and 2 * self._latency < self._bucket.gap
 
     def _plan_restart(self) -> None:
         """Plan the first slot, and when to expect the next refusal, from which follows how the rate grows."""
         bucket = self._bucket
-        reserve = RESERVE if self._too_soon and self._expected > WELL_KNOWN else 1
-        self._next_slot = self._stretch.heard + reserve * bucket.gap  # those in flight use what flowed in before
+        reserve = min(RESERVE, bucket.burst) if self._too_soon and self._expected > WELL_KNOWN else 1
+        # Those in flight use what flowed in before.
+        self._next_slot = self._paused_until if self._was_alone() else self._stretch.heard + reserve * bucket.gap
         cost = 1 + max(0.0, bucket.rate * self._stretch.pause - bucket.burst)  # of a refusal, in requests
         self._expected = min(bucket.confidence * cost**0.8, CALM * cost**0.5)
         self._booked, self.epoch = 0, self.epoch + 1

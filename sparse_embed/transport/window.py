@@ -2,8 +2,11 @@
 
 A pause that lasts longer than the successes before it shows a fixed window, which opens again all at once. The time
 between its openings is remembered: the next attempt is made midway between what was too short and what was enough, and
-if it fails, another at the latter.
+if it fails, another at the latter. A rate that is nearly right is refused late in a window, or not in each: then the
+first attempt is the bucket's, and only if it fails is the window waited for.
 """
+
+import math
 
 
 class Window:
@@ -12,25 +15,33 @@ class Window:
     def __init__(self, opened: float) -> None:
         self._opened = opened  # the first success after the last pause
         self._too_short = self._enough = 0.0  # seconds from opening to opening; 0 if this is no window
+        self._likely = False  # whether the last pause was a window's
         self._tried, self._named = opened, False  # the last request that was refused
+        self._refusals = 0  # since the last success
 
     def refused(self, sent: float, *, named: bool) -> None:
         """Remember a refusal, and whether it named a pause."""
         self._tried, self._named = sent, named
+        self._refusals += 1
 
     def reopened(self, opened: float, closed: float) -> None:
         """Learn from the first success after a pause, and the refusal that began it."""
-        pause, open_before = opened - closed, closed - self._opened
-        if self._named or pause <= open_before:
+        outlasted = opened - closed > closed - self._opened
+        self._likely = not self._named and (outlasted or self._refusals > 1)
+        if self._named:
             self._too_short = self._enough = 0.0
-        else:
+        elif outlasted:
             self._enough = opened - self._opened
             if self._too_short >= self._enough:  # the windows have become shorter
                 self._too_short = 0.0
             self._too_short = max(self._too_short, self._tried - self._opened)
-        self._opened = opened
+        self._opened, self._refusals = opened, 0
 
-    def next_attempt(self, *, after_failure: bool) -> float:
+    def next_attempt(self) -> float:
         """When to try again; in the past if this is no window."""
-        wait = self._enough if after_failure else (self._too_short + self._enough) / 2
-        return self._opened + wait
+        failed = self._refusals > 1
+        if not self._enough or not (failed or self._likely):
+            return self._opened
+        wait = self._enough if failed else (self._too_short + self._enough) / 2
+        missed = max(0, math.ceil((self._tried - self._opened - wait) / self._enough))  # openings since
+        return self._opened + wait + missed * self._enough
