@@ -4,7 +4,8 @@ The limit is taken for a bucket: it holds at most `burst` requests, refills stea
 
 - The burst is what succeeded before the first refusal, without what flowed in meanwhile at the rate in question.
 - A success rules out slower buckets, a refusal faster ones. Both bounds are found by replaying what was sent, so that
-  what overflows in a pause does not count. The rate is their mean, averaged with what was learned before.
+  what overflows in a pause does not count. The rate is their mean, averaged with what was learned before. It is nearer
+  to the faster one as long as few successes show a small bucket, which loses what is not sent in time.
 - If the provider named a pause that filled the bucket, another refusal is expensive, and the rate only changes as far
   as the bounds demand.
 - A full bucket that refuses before it was used twice over is smaller than thought: others use it, or it is a window.
@@ -19,7 +20,8 @@ from typing import Final, NamedTuple
 MOST_REMEMBERED: Final = 1024  # successes since the last refusal
 MEMORY: Final = 50  # successes after which what was learned counts half
 UNPROVEN: Final = 10.0  # the first confidence: with less, a new rate would grow too early
-FEW: Final = 4  # successes that do not show how much a bucket held
+FEW: Final = 4  # successes that do not show how much a bucket held, ...
+FASTER: Final = 0.65  # ... and the share that the upper bound then has in the mean
 LOWERED: Final = 0.8  # a refusal that came too soon lowers the rate at least to this
 LOWEST, HIGHEST = 0.5, 8.0  # times the average since the last refusal: where the rate is searched for
 INSTANT: Final = 0.001  # seconds: nothing is assumed to take less
@@ -104,7 +106,8 @@ class Bucket:
         fast = stretch.slowest(refused, lambda rate: replay(rate, 0.0).at_refusal >= 1)
         if slow > fast:  # no bucket explains both: requests differ in size, or in how long they travel
             return stretch.slowest(refused, lambda rate: replay(rate, 0.5).at_refusal >= 0.5)
-        mean = math.sqrt(slow * fast)
+        share = FASTER if not named and max(self.burst, len(stretch.sends)) < FEW else 0.5
+        mean = float(slow ** (1 - share) * fast**share)
         if named and mean * stretch.pause > self.burst:
             return min(max(expected, slow), fast)
         return mean

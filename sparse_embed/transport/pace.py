@@ -21,15 +21,16 @@ from sparse_embed.transport.bucket import INSTANT, Bucket, Stretch
 from sparse_embed.transport.window import Window
 
 FIRST_PAUSE: Final = 0.25  # seconds, where the provider names none and no rate is known
+LONGEST: Final = 90.0  # seconds until a window is tried again: a guess is not to outlast the deadline of a call
 LONGER: Final = 0.3  # of all pauses since a success: the shortest next one after a failed attempt
 QUICK: Final = 0.25  # seconds, or a shorter latency, in which the unknown rate doubles up to the burst, ...
 DOUBLING: Final = 0.5  # ... and the share of the pause in which it doubles from there ...
 EXTRA: Final = 4  # ... starting with these and the burst in each pause
 AT_ONCE: Final = 0.9  # of the burst, so that a rate a little too high is not refused at once
 CALM: Final = 100  # successes between refusals that cost nothing else: 1 to 2 % are wasted on looking for more
-GROWTH: Final = 5  # the power of the successes with which the rate grows: at least this, ...
-STEEPER: Final = 50  # ... one more for so many that are expected, since more than these prove a higher limit, ...
-STEEPEST: Final = 15  # ... and at most this
+GROWTH: Final = 4  # the power of the successes with which the rate grows: at least this, ...
+STEEPER: Final = 35  # ... one more for so many that are expected, since more than these prove a higher limit, ...
+STEEPEST: Final = 9  # ... and at most this
 TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them
 RESERVE: Final = 3  # requests that flow in before the next is sent after such a refusal, ...
 WELL_KNOWN: Final = 20  # ... if more successes were expected: at a rate known well
@@ -139,7 +140,7 @@ class Pace:
         is_window = until_open > self._bucket.gap
         self._testing = in_vain or is_window
         if is_window:
-            return until_open
+            return min(until_open, LONGEST)
         until_full = self._bucket.gap - (self._latency if self._was_alone() else 0.0)
         return max(until_full or FIRST_PAUSE, LONGER * self._stretch.pause) * (1 + random / 2)
 

@@ -6,8 +6,6 @@ if it fails, another at the latter. A rate that is nearly right is refused late 
 first attempt is the bucket's, and only if it fails is the window waited for.
 """
 
-import math
-
 
 class Window:
     """The time between two openings, as far as attempts have shown it. A time is when a request was sent."""
@@ -16,12 +14,14 @@ class Window:
         self._opened = opened  # the first success after the last pause
         self._too_short = self._enough = 0.0  # seconds from opening to opening; 0 if this is no window
         self._likely = False  # whether the last pause was a window's
-        self._tried, self._named = opened, False  # the last request that was refused
-        self._refusals = 0  # since the last success
+        self._first = self._last = opened  # refusals since a success: when, ...
+        self._refusals, self._named = 0, False  # ... how many, and whether the last one named a pause
 
     def refused(self, sent: float, *, named: bool) -> None:
         """Remember a refusal, and whether it named a pause."""
-        self._tried, self._named = sent, named
+        if not self._refusals:
+            self._first = sent
+        self._last, self._named = sent, named
         self._refusals += 1
 
     def reopened(self, opened: float, closed: float) -> None:
@@ -34,7 +34,7 @@ class Window:
             self._enough = opened - self._opened
             if self._too_short >= self._enough:  # the windows have become shorter
                 self._too_short = 0.0
-            self._too_short = max(self._too_short, self._tried - self._opened)
+            self._too_short = max(self._too_short, self._last - self._opened)
         self._opened, self._refusals = opened, 0
 
     def next_attempt(self) -> float:
@@ -43,5 +43,5 @@ class Window:
         if not self._enough or not (failed or self._likely):
             return self._opened
         wait = self._enough if failed else (self._too_short + self._enough) / 2
-        missed = max(0, math.ceil((self._tried - self._opened - wait) / self._enough))  # openings since
-        return self._opened + wait + missed * self._enough
+        unnoticed = (self._first - self._opened) // self._enough  # openings that no pause came before
+        return self._opened + unnoticed * self._enough + wait
