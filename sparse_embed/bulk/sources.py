@@ -211,6 +211,11 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
         for number, line in enumerate(file, 1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901  # a byte order mark
+                if line.lstrip().startswith(b"["):
+                    raise ConfigurationError(
+                        f"{path} is one JSON array, and JSON Lines has an object in each line: "
+                        f"jq -c '.[]' {path.name} > {path.stem}.lines.jsonl"
+                    )
             if not line.isspace():
                 yield number, _parse_json(line)
 
