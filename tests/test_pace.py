@@ -167,3 +167,17 @@ def test_clients_with_one_limit_use_it_together() -> None:
     run = simulate(TokenBucket(20, 20), HEADERS["honest"], requests=1000, clients=4)
     assert run.seconds <= 2 * run.ideal
     assert run.waste <= 0.25
+
+
+def test_a_first_burst_is_counted_in_whatever_order_its_answers_arrive() -> None:
+    def starts(*, refusal_first: bool) -> list[float]:
+        pace = Pace()
+        if refusal_first:
+            pace.refused(0.09, sent=0.0, wait=1.0)
+        for number in range(5):
+            pace.succeeded(sent=0.001 * number)
+        if not refusal_first:
+            pace.refused(0.09, sent=0.0, wait=1.0)
+        return [pace.book(2.0).start for _ in range(60)]
+
+    assert starts(refusal_first=True) == starts(refusal_first=False)

@@ -13,6 +13,7 @@ The limit is taken for a bucket: it holds at most `burst` requests, refills stea
 """
 
 import math
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
@@ -67,8 +68,9 @@ class Stretch:
 class Bucket:
     """The bucket that explains what was seen."""
 
-    def __init__(self, ages: Iterable[float]) -> None:
-        self._ages = sorted(ages)  # how long before the first refusal each success was sent
+    def __init__(self, sends: Iterable[float], refused: float) -> None:
+        self._refused = refused
+        self._ages = sorted(refused - sent for sent in sends)  # how long before the first refusal each was sent
         self.burst = max(1.0, len(self._ages))
         self.rate = self._successes = self._seconds = 0.0  # per second, 0 if unknown: the quotient of sums that fade
         self.confidence = UNPROVEN  # successes that the rate was learned from, halved when one came too soon
@@ -77,6 +79,11 @@ class Bucket:
     def gap(self) -> float:
         """Seconds in which one request flows in; 0 while the rate is unknown."""
         return 1 / self.rate if self.rate else 0.0
+
+    def add(self, sent: float) -> None:
+        """Add a success of the first burst that was answered after the first refusal."""
+        insort(self._ages, self._refused - sent)
+        self.burst = max(1.0, len(self._ages))
 
     def learn(self, stretch: Stretch, refused: float, *, named: bool, too_soon: bool) -> None:
         """Learn from the refusal that ends a stretch: it may name a pause, and come much sooner than expected."""

@@ -50,7 +50,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._bucket, self._window = Bucket([]), Window(0.0)
+        self._bucket, self._window = Bucket([], 0.0), Window(0.0)
         self._stretch = Stretch(-math.inf, -math.inf)  # since the last refusal after a success
         self._heard, self._latency = -math.inf, INSTANT  # when the last refusal arrived, and after what time
         self._paused_until = self._next_slot = -math.inf  # when the pause ends; when the current rate allows a request
@@ -77,7 +77,11 @@ class Pace:
     def succeeded(self, sent: float) -> None:
         """Count an answer to a request that was sent at this time."""
         with self._lock:
-            self._stretch.succeeded(sent)
+            refused_at = (self._stretch.emptied + self._stretch.heard) / 2  # by the provider: halfway
+            if self._bucket.rate or sent > refused_at:
+                self._stretch.succeeded(sent)
+            else:  # of the first burst, whose answers and refusals arrive in any order
+                self._bucket.add(sent)
 
     def refused(self, now: float, sent: float, wait: float | None, random: float = 0.0) -> bool:
         """Learn, and pause for `wait` seconds, or a guess (longer with `random`, in [0, 1)): whether a pause begins."""
@@ -127,7 +131,7 @@ class Pace:
         """Learn from a refusal after a success, or from the first of all."""
         sends = self._stretch.sends
         if not self.epoch:
-            self._bucket = Bucket(refused - sent for sent in sends)
+            self._bucket = Bucket(sends, refused)
             self._window = Window(min(sends, default=refused))
             return
         self._too_soon = self._bucket.rate > 0 and len(sends) < TOO_SOON * self._expected
