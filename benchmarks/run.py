@@ -10,7 +10,7 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -464,6 +464,18 @@ def machine() -> dict[str, str]:
     }
 
 
+def machines(sections: dict[str, Any]) -> Iterator[str]:
+    """Markdown lines of what was measured with; where sections differ, with their names."""
+    for fact in machine():
+        found: dict[str, list[str]] = {}
+        for name, section in sections.items():
+            found.setdefault(section["machine"][fact], []).append(name)
+        if len(found) == 1:
+            yield f"- {fact}: {', '.join(found)}"
+        else:
+            yield f"- {fact}: " + "; ".join(f"{value} ({', '.join(names)})" for value, names in found.items())
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown lines, one for each figure that has a target; of several cases, the worst."""
     lines = ["| figure | result | target | | |", "|---|---|---|---|---|"]
@@ -486,7 +498,7 @@ def write(results: dict[str, Any]) -> None:
     command = [python("plot"), "-m", "benchmarks.plot", str(RESULTS / "results.json"), str(RESULTS / "results.png")]
     subprocess.run(command, cwd=ROOT, check=True)
     days = sorted({section["measured"] for section in results["sections"].values()})
-    facts = [f"- measured: {' and '.join(days)}", *(f"- {name}: {fact}" for name, fact in results["machine"].items())]
+    facts = [f"- measured: {' and '.join(days)}", *machines(results["sections"])]
     rows = [row for section in results["sections"].values() for row in section["rows"]]
     page = RESULTS / "README.md"
     start, _, rest = page.read_text().partition("<!-- generated -->\n")
@@ -500,7 +512,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small trial that writes nothing")
     given = parser.parse_args()
     results = json.loads((RESULTS / "results.json").read_text())
-    results["machine"] = machine()
     today = datetime.now(UTC).date().isoformat()
     for name in given.only:
         console.print(f"\n[bold]{name}[/bold]: {SECTIONS[name].__doc__}")
@@ -511,7 +522,7 @@ def main() -> None:
             console.print(f"{figure}: [bold]{row.value:.3g}[/] {mark} {row.detail}")
         if not given.quick:
             shown = [asdict(row) | {"met": row.met} for row in rows]
-            results["sections"][name] = {"measured": today, "rows": shown, "raw": raw}
+            results["sections"][name] = {"measured": today, "machine": machine(), "rows": shown, "raw": raw}
             write(results)
 
 
