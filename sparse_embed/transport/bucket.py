@@ -108,7 +108,7 @@ class Bucket:
             return stretch.replay(refused, rate, self._burst_at(rate), level)
 
         # A bucket that refuses holds less than one request: none at worst, nearly one at best, at first what flowed in.
-        filled_for = self._ages[-1] if self._ages and not self.rate else math.inf
+        filled_for = max(self._ages[-1], 0.0) if self._ages and not self.rate else math.inf
         slow = stretch.slowest(refused, lambda rate: replay(rate, min(1.0, rate * filled_for)).least >= 0)
         fast = stretch.slowest(refused, lambda rate: replay(rate, 0.0).at_refusal >= 1)
         if slow > fast:  # no bucket explains both: requests differ in size, or in how long they travel
