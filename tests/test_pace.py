@@ -1,5 +1,7 @@
 """Rate limits: nearly all that is allowed is used, and little is wasted on refusals. In virtual time."""
 
+import statistics
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,10 +96,11 @@ def test_a_limit_that_rises_is_found(header: str) -> None:
     assert run.seconds < 1.2 * run.ideal, "at 20 a second it would be 1.8"
 
 
-def test_a_limit_that_rises_is_found_also_where_refusals_are_expensive() -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_a_limit_that_rises_is_found_also_where_refusals_are_expensive(seed: int) -> None:
     rises = ChangingBucket(10.0, 5.0, changes_at=100.0, factor=8.0)
-    run = simulate(rises, HEADERS["honest, rounded up"])
-    assert run.seconds < 1.2 * run.ideal, "at 10 a second it would be 1.8"
+    run = simulate(rises, HEADERS["honest, rounded up"], seed=seed)
+    assert run.seconds < 1.25 * run.ideal, "at 10 a second it would be 1.8"
 
 
 @pytest.mark.parametrize("over", [0.0, 0.5, 0.9])
@@ -164,9 +167,9 @@ def test_a_fast_limit_with_a_small_bucket_is_used(header: str) -> None:
 
 
 def test_clients_with_one_limit_use_it_together() -> None:
-    run = simulate(TokenBucket(20, 20), HEADERS["honest"], requests=1000, clients=4)
-    assert run.seconds <= 2 * run.ideal
-    assert run.waste <= 0.25
+    runs = [simulate(TokenBucket(20, 20), HEADERS["honest"], requests=1000, clients=4, seed=seed) for seed in range(5)]
+    assert max(run.seconds / run.ideal for run in runs) <= 2
+    assert statistics.mean(run.waste for run in runs) <= 0.2
 
 
 def test_a_first_burst_is_counted_in_whatever_order_its_answers_arrive() -> None:
@@ -181,3 +184,32 @@ def test_a_first_burst_is_counted_in_whatever_order_its_answers_arrive() -> None
         return [pace.book(2.0).start for _ in range(60)]
 
     assert starts(refusal_first=True) == starts(refusal_first=False)
+
+
+def test_a_later_refusal_that_names_a_longer_pause_voids_the_slots_that_were_taken() -> None:
+    pace = Pace()
+    pace.refused(1.0, sent=0.9, wait=0.2)
+    slot = pace.book(1.0)
+    pace.refused(1.01, sent=0.95, wait=10.0)
+    assert pace.epoch != slot.epoch
+    assert pace.book(1.01).start >= 11.01
+
+
+def test_hours_of_refusals_do_not_make_the_next_guess_long() -> None:
+    pace, now = Pace(), 0.0
+    pace.succeeded(sent=0.0)
+    while now < 4 * 3600:
+        pace.refused(now + 0.1, sent=now, wait=None, random=0.9)
+        now = max(now + 0.1, pace.book(now + 0.1).start)
+    assert pace.paused_until(now) - now <= 30
+
+
+def test_a_window_that_has_become_shorter_does_not_end_a_call() -> None:
+    pace = Pace()
+    pace.succeeded(sent=0.0)
+    pace.refused(1.0, sent=0.9, wait=None)
+    pace.succeeded(sent=350.0)
+    pace.refused(351.0, sent=350.9, wait=None)
+    pace.succeeded(sent=351.5)
+    run = simulate(FixedWindow(20, 120), HEADERS["absent"], requests=60, pace=pace, start=1200.0, concurrency=1)
+    assert run.refused > 0

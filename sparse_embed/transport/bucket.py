@@ -114,7 +114,7 @@ class Bucket:
         if slow > fast:  # no bucket explains both: requests differ in size, or in how long they travel
             return stretch.slowest(refused, lambda rate: replay(rate, 0.5).at_refusal >= 0.5)
         share = FASTER if not named and max(self.burst, len(stretch.sends)) < FEW else 0.5
-        mean = float(slow ** (1 - share) * fast**share)
+        mean = math.pow(slow, 1 - share) * math.pow(fast, share)
         if named and mean * stretch.pause > self.burst:
             return min(max(expected, slow), fast)
         return mean

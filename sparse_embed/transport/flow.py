@@ -24,7 +24,7 @@ from sparse_embed.quota import Turn
 from sparse_embed.transport.batching import Batch, even_batches
 from sparse_embed.transport.call import Call, Chunk
 from sparse_embed.transport.classify import Fault, Outcome, classify, error_for_pause, error_for_quota
-from sparse_embed.transport.retry import UPWARD_JITTER, backoff
+from sparse_embed.transport.retry import backoff, lengthen
 
 V = TypeVar("V")
 T = TypeVar("T")
@@ -203,9 +203,9 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
 
 def _choose_wait(call: Call[V], error: SparseEmbedError, start: float, now: float) -> float:
     """Seconds until the next attempt. A refusal pauses every other call, too, whatever becomes of this one."""
-    wait = error.retry_after and error.retry_after * (1 + UPWARD_JITTER * call.random())
+    wait = error.retry_after and lengthen(error.retry_after, call.random())
     if isinstance(error, RateLimitError):
-        begins = call.pace.refused(now, start, wait, call.random())
+        begins = call.pace.refused(now, start, error.retry_after, call.random())
         wait = call.pace.paused_until(now) - now
         if begins:
             call.warn(Paused, wait)

@@ -42,6 +42,11 @@ def retry_policy(role: Role, max_retries: int | None, deadline: float | None) ->
     )
 
 
+def lengthen(wait: float, random: float) -> float:
+    """What a provider named, longer by `random` in [0, 1) of the upward jitter."""
+    return wait * (1 + UPWARD_JITTER * random)
+
+
 def backoff(failures: int, random: float) -> float:
     """Full jitter: `random` in [0, 1) of 0.5 s, 1 s, 2 s … up to 30 s, after 1, 2, 3 … failures."""
     return random * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 16))
