@@ -22,9 +22,7 @@ from sparse_embed.transport.retry import lengthen
 from sparse_embed.transport.window import Window
 
 FIRST_PAUSE: Final = 0.25  # seconds, where the provider names none and no rate is known
-LONGEST: Final = (
-    90.0  # seconds of a pause that is not named, since a guess is not to outlast the deadline of a call, ...
-)
+LONGEST: Final = 90.0  # seconds of an unnamed pause, since a guess is not to outlast the deadline of a call, ...
 LONGEST_AGAIN: Final = 20.0  # ... and after an attempt that failed
 LONGER: Final = 0.3  # of all pauses since a success: the shortest next one after a failed attempt
 QUICK: Final = 0.25  # seconds, or a shorter latency, in which the unknown rate doubles up to the burst, ...
@@ -33,9 +31,7 @@ EXTRA: Final = 4  # ... starting with these and the burst in each pause
 AT_ONCE: Final = 0.9  # of the burst, so that a rate a little too high is not refused at once
 CALM: Final = 82  # successes between refusals that cost nothing else: 1 to 2 % are wasted on looking for more
 GROWTH: Final = 4  # the power of the successes with which the rate grows: at least this, ...
-STEEPER: Final = (
-    35  # ... one more for so many that are expected: the more, the surer a missing refusal shows a rise, ...
-)
+STEEPER: Final = 35  # ... one more for so many that are expected (the more, the surer the limit rose), ...
 STEEPEST: Final = 9  # ... and at most this
 TOO_SOON: Final = 0.2  # of the successes expected: a refusal before them
 RESERVE: Final = 3  # requests that flow in before the next is sent after such a refusal, ...
@@ -96,9 +92,9 @@ class Pace:
             begins = self._paused_until <= now
             named = lengthen(wait or 0.0, random)
             if sent <= self._heard:  # it was sent before the last refusal arrived, and says nothing new
-                is_early = wait is not None and self._paused_until < now + wait
+                ends_early = wait is not None and self._paused_until < now + wait
                 self._paused_until = max(self._paused_until, now + named)
-                if is_early:
+                if ends_early:
                     self._restarts_at = max(self._restarts_at, now + self._bucket.gap)
                     self._restart()
                 return begins and self._paused_until > now
