@@ -1,6 +1,7 @@
 """Rate limits: nearly all that is allowed is used, and little is wasted on refusals. In virtual time."""
 
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -184,6 +185,14 @@ def test_a_first_burst_is_counted_in_whatever_order_its_answers_arrive() -> None
         return [pace.book(2.0).start for _ in range(60)]
 
     assert starts(refusal_first=True) == starts(refusal_first=False)
+
+
+@pytest.mark.parametrize("limit", [TokenBucket(10, 1), TokenBucket(20, 20), FixedWindow(37, 10)])
+def test_a_retry_after_of_zero_is_as_good_as_none(limit: TokenBucket | FixedWindow) -> None:
+    zero, absent = (
+        simulate(replace(limit), HEADERS[header], requests=200, jitter=0.5) for header in ("always 0", "absent")
+    )
+    assert zero == absent
 
 
 def test_a_later_refusal_that_names_a_longer_pause_voids_the_slots_that_were_taken() -> None:

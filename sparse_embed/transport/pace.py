@@ -90,9 +90,10 @@ class Pace:
         """Learn, and pause for `wait` seconds, or a guess (longer with `random`, in [0, 1)): whether a pause begins."""
         with self._lock:
             begins = self._paused_until <= now
-            named = lengthen(wait or 0.0, random)
+            wait = wait or 0.0
+            named = lengthen(wait, random)
             if sent <= self._heard:  # it was sent before the last refusal arrived, and says nothing new
-                ends_early = wait is not None and self._paused_until < now + wait
+                ends_early = wait > 0 and self._paused_until < now + wait
                 self._paused_until = max(self._paused_until, now + named)
                 if ends_early:
                     self._restarts_at = max(self._restarts_at, now + self._bucket.gap)
