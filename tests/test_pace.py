@@ -117,12 +117,18 @@ def test_a_guessed_pause_never_ends_a_call(over: float) -> None:
     assert run.seconds < 1.2 * run.ideal, "a longer pause than its deadline would have ended it"
 
 
-def test_a_guessed_pause_is_shorter_than_the_window_that_was_once_closed_for_minutes() -> None:
+def refused_again_after_minutes() -> Pace:
+    """A pace that knows a window of 350 s, and has just been refused, at 351."""
     pace = Pace()
     pace.succeeded(sent=0.0)
     pace.refused(1.0, sent=0.9, wait=None)
     pace.succeeded(sent=350.0)
     pace.refused(351.0, sent=350.9, wait=None)
+    return pace
+
+
+def test_a_guessed_pause_is_shorter_than_the_window_that_was_once_closed_for_minutes() -> None:
+    pace = refused_again_after_minutes()
     assert 10 < pace.paused_until(351.0) - 351.0 <= 90
 
 
@@ -214,11 +220,7 @@ def test_hours_of_refusals_do_not_make_the_next_guess_long() -> None:
 
 
 def test_a_window_that_has_become_shorter_does_not_end_a_call() -> None:
-    pace = Pace()
-    pace.succeeded(sent=0.0)
-    pace.refused(1.0, sent=0.9, wait=None)
-    pace.succeeded(sent=350.0)
-    pace.refused(351.0, sent=350.9, wait=None)
+    pace = refused_again_after_minutes()
     pace.succeeded(sent=351.5)
     run = simulate(FixedWindow(20, 120), HEADERS["absent"], requests=60, pace=pace, start=1200.0, concurrency=1)
     assert run.refused > 0

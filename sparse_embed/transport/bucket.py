@@ -70,8 +70,10 @@ class Bucket:
 
     def __init__(self, sends: Iterable[float], refused: float) -> None:
         self._refused = refused
-        self._ages = sorted(refused - sent for sent in sends)  # how long before the first refusal each was sent
-        self.burst = max(1.0, len(self._ages))
+        self._ages: list[float] = []  # how long before the first refusal each success was sent
+        self.burst = 1.0
+        for sent in sends:
+            self.add(sent)
         self.rate = self._successes = self._seconds = 0.0  # per second, 0 if unknown: the quotient of sums that fade
         self.confidence = UNPROVEN  # successes that the rate was learned from, halved when one came too soon
 
@@ -81,7 +83,7 @@ class Bucket:
         return 1 / self.rate if self.rate else 0.0
 
     def add(self, sent: float) -> None:
-        """Add a success of the first burst that was answered after the first refusal."""
+        """Add a success of the first burst, also one that was answered after the first refusal."""
         insort(self._ages, self._refused - sent)
         self.burst = max(1.0, len(self._ages))
 
