@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import pyarrow as pa
@@ -212,9 +213,11 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901  # a byte order mark
                 if line.lstrip().startswith(b"["):
+                    lines = path.with_name(f"{path.stem}.lines.jsonl")
                     raise ConfigurationError(
-                        f"{path} is one JSON array, and JSON Lines has an object in each line: "
-                        f"jq -c '.[]' {path.name} > {path.stem}.lines.jsonl"
+                        f"{path} begins like one JSON array, and JSON Lines has an object in each line. Convert it, "
+                        f"and embed the new file instead; with the program jq: "
+                        f"jq -c '.[]' {quote(str(path))} > {quote(str(lines))}"
                     )
             if not line.isspace():
                 yield number, _parse_json(line)

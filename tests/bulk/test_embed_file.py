@@ -141,10 +141,10 @@ def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  #
 def test_a_file_that_is_one_json_array_is_refused_with_the_way_to_convert_it(
     content: bytes, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
 ) -> None:
-    (tmp_path / "docs.jsonl").write_bytes(content)
+    (tmp_path / "my docs.jsonl").write_bytes(content)
     with pytest.raises(ConfigurationError, match=re.escape("one JSON array")) as refused:
-        embed_file(tmp_path / "docs.jsonl", tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
-    assert "jq -c '.[]' docs.jsonl > docs.lines.jsonl" in str(refused.value)
+        embed_file(tmp_path / "my docs.jsonl", tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
+    assert f"jq -c '.[]' '{tmp_path}/my docs.jsonl' > '{tmp_path}/my docs.lines.jsonl'" in str(refused.value)
     assert not server.requests
 
 
