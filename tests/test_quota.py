@@ -150,6 +150,25 @@ def test_a_call_that_cannot_wait_for_the_quota_fails_at_once_and_sends_nothing(u
 
 
 @both_ways
+def test_a_call_that_cannot_wait_for_the_quota_still_takes_the_answer_on_its_way(use):
+    answer = Gate()
+    settings = {"batch_size": 1, "deadline": 30, "quota": Quota(requests_per_minute=1)}
+    with (
+        meeting(lambda seen: Action(gate=answer), **settings) as (server, encoder),
+        ThreadPoolExecutor() as pool,
+    ):
+        call = pool.submit(use, encoder, "embed_documents", ["first", "second", "third"])
+        server.until(lambda: server.in_flight == 1)
+        with pytest.raises(TimeoutError):
+            call.result(0.3)
+        answer.open()
+        error = call.exception(PATIENCE)
+        assert isinstance(error, RateLimitError)
+        assert error.partial == {0: right(encoder, ["first"])[0]}
+        assert encoder.usage.texts == encoder.usage.requests == len(server.requests) == 1
+
+
+@both_ways
 def test_an_error_ends_the_wait_for_the_quota_and_leaves_no_place_in_line(use):
     quota, refuse = Quota(requests_per_minute=60), Gate()
     with meeting(lambda seen: Action(401, gate=refuse), batch_size=1, quota=quota) as (server, encoder):

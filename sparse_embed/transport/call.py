@@ -75,6 +75,7 @@ class Call(Generic[V]):
         cache_key: None without a cache.
         warn: Reports a retry or a pause.
         notify: Reports any other event, None if nobody listens.
+        in_flight: One mark per request whose answer is awaited or being read.
         progressed: When the call last received a vector.
         dimension: Length of the dense vectors received.
     """
@@ -90,10 +91,21 @@ class Call(Generic[V]):
     cache_key: CacheKey | None = None
     warn: Notify = field(default=lambda *event: None)
     notify: Notify | None = None
+    in_flight: set[object] = field(default_factory=set)
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
     progressed: float = float("-inf")
     dimension: int | None = None
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around a request, until what it received is kept."""
+        mark = object()
+        self.in_flight.add(mark)
+        try:
+            yield
+        finally:
+            self.in_flight.discard(mark)
 
 
 @dataclass(slots=True)

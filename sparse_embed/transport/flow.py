@@ -168,24 +168,25 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
         start = call.clock()
         if call.notify is not None:
             call.notify(RequestSent, len(batch.texts), sent + 1)
-        outcome = yield Send(request, left if call.timeout is None else min(call.timeout, left))
-        assert isinstance(outcome, Reply | Fault)  # noqa: S101  # what a driver answers to Send
-        call.meter.add(requests=1, retries=int(sent > 0))
-        sent += 1
-        if turn is not None and isinstance(outcome, Reply) and 400 <= outcome.status < 500:
-            turn.end(call.clock(), 0)  # what is refused uses no tokens
-        if isinstance(outcome, Reply) and outcome.status == 413 and len(batch.texts) > 1:
+        with call.sending():
+            outcome = yield Send(request, left if call.timeout is None else min(call.timeout, left))
+            assert isinstance(outcome, Reply | Fault)  # noqa: S101  # what a driver answers to Send
+            call.meter.add(requests=1, retries=int(sent > 0))
+            sent += 1
+            result = classify(call.provider, call.decode, batch, outcome)
+            now = call.clock()
+            if isinstance(result, Answer):
+                if turn is not None:
+                    turn.end(now, result.total_tokens or None)
+                yield from _receive(chunk, batch, result, start, now)
+                return
+        error, retries_allowed = result
+        if turn is not None:
+            turn.end(now, 0 if 400 <= (error.status or 0) < 500 else None)  # what is refused uses no tokens
+        if error.status == 413 and len(batch.texts) > 1:
             for half in batch.halves():
                 yield from embed(chunk, half)
             return
-        result = classify(call.provider, call.decode, batch, outcome)
-        now = call.clock()
-        if turn is not None:
-            turn.end(now, (isinstance(result, Answer) and result.total_tokens) or None)
-        if isinstance(result, Answer):
-            yield from _receive(chunk, batch, result, start, now)
-            return
-        error, retries_allowed = result
         error.provider = call.provider.name
         error.texts = batch.span
         error.attempts = sent
@@ -235,8 +236,13 @@ def _wait_to_start(
     while True:
         while (wait := turn.wait(now)).own:
             # As with the pace: a place in a moving line is kept, also if it is far from the front.
-            if wait.first >= deadline.left():
-                raise error or error_for_quota(call.provider, batch, wait.first)
+            left = deadline.left()
+            if wait.first >= left:
+                if left <= 0 or not call.in_flight:
+                    raise error or error_for_quota(call.provider, batch, wait.first)
+                yield Sleep(LONGEST_NAP)  # an answer on its way is paid for, and gives the call more time
+                now = call.clock()
+                continue
             nap = min(wait.own, max(wait.own / 2, LONGEST_NAP))  # the line may become shorter
             yield deadline.pause(nap)
             now = max(now + nap, call.clock())
