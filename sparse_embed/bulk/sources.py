@@ -98,7 +98,7 @@ class Source:
             typed: Whether the columns to keep need an Arrow type.
 
         Raises:
-            ConfigurationError: A column is missing, or its values have no common type.
+            ConfigurationError: There is no row, a column is missing, or its values have no common type.
         """
         types = dict.fromkeys([*([] if self.id is None else ["id"]), *self.keep], pa.null()) if typed else {}
         rows, records, missing, present = 0, self._records(), set(self._columns()), list[str]()
@@ -117,6 +117,8 @@ class Source:
             for name in types:
                 values = [row.kept.get(name, row.id) for row in good]
                 types[name] = _common_type(name, types[name], values, rows)
+        if not rows:
+            raise ConfigurationError(f"there is no row in {', '.join(map(str, self.files))}")
         if present and missing:
             raise _no_column("the source", missing.pop(), present)
         digest = blake2b(digest_size=16)
@@ -192,7 +194,8 @@ def find_files(source: str, *, without: Sequence[Path] = ()) -> list[Path]:
         raise ConfigurationError(f"{source}: no such file, and no folder or glob of files ({known})")
     for file in found:
         if file.suffix.lower() not in FORMATS:
-            raise ConfigurationError(f"{file}: unknown format; the formats are {known}")
+            hint = " (.jsonl has one JSON object per line)" if file.suffix.lower() == ".json" else ""
+            raise ConfigurationError(f"{file}: unknown format; the formats are {known}{hint}")
     return found
 
 
@@ -208,19 +211,27 @@ def _common_type(name: str, known: pa.DataType, values: list[Any], last: int) ->
 
 
 def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    first = True
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901  # a byte order mark
-                if line.lstrip().startswith(b"["):
-                    lines = path.with_name(f"{path.stem}.lines.jsonl")
-                    raise ConfigurationError(
-                        f"{path} begins like one JSON array, and JSON Lines has an object in each line. Convert it, "
-                        f"and embed the new file instead; with the program jq: "
-                        f"jq -c '.[]' {quote(str(path))} > {quote(str(lines))}"
-                    )
-            if not line.isspace():
-                yield number, _parse_json(line)
+            line = line.strip()  # noqa: PLW2901
+            if not line:
+                continue
+            if first and line.startswith(b"["):
+                raise _one_array(path)
+            first = False
+            yield number, _parse_json(line)
+
+
+def _one_array(path: Path) -> ConfigurationError:
+    lines = path.with_name(f"{path.stem}.lines.jsonl")
+    return ConfigurationError(
+        f"{path} begins like one JSON array, and JSON Lines has an object in each line. Convert it, and embed the new "
+        "file instead: python -c 'import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]' "
+        f"< {quote(str(path))} > {quote(str(lines))}"
+    )
 
 
 def _parse_json(line: bytes) -> dict[str, Any] | str:
@@ -228,7 +239,7 @@ def _parse_json(line: bytes) -> dict[str, Any] | str:
         record = from_json(line)  # refuses what is not valid Unicode, too
     except ValueError as error:
         return f"not JSON: {error}".replace(" at line 1 column", " at column")
-    return record if isinstance(record, dict) else "not a JSON object"
+    return record if isinstance(record, dict) else 'not a JSON object, such as {"text": "…"}'
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:

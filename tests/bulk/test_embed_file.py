@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -136,7 +137,7 @@ def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  #
 
 
 @pytest.mark.parametrize(
-    "content", [b'[{"text": "a"}, {"text": "b"}]', b'\xef\xbb\xbf [\n{"text": "a"},\n{"text": "b"}\n]']
+    "content", [b'[{"text": "a"}, {"text": "b"}]', b'\xef\xbb\xbf\n [\n{"text": "a"},\n{"text": "b"}\n]']
 )
 def test_a_file_that_is_one_json_array_is_refused_with_the_way_to_convert_it(
     content: bytes, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
@@ -144,8 +145,22 @@ def test_a_file_that_is_one_json_array_is_refused_with_the_way_to_convert_it(
     (tmp_path / "my docs.jsonl").write_bytes(content)
     with pytest.raises(ConfigurationError, match=re.escape("one JSON array")) as refused:
         embed_file(tmp_path / "my docs.jsonl", tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
-    assert f"jq -c '.[]' '{tmp_path}/my docs.jsonl' > '{tmp_path}/my docs.lines.jsonl'" in str(refused.value)
     assert not server.requests
+    command = str(refused.value).partition("embed the new file instead: ")[2]
+    subprocess.run(command, shell=True, check=True)  # as a user pastes it
+    embed_file(tmp_path / "my docs.lines.jsonl", tmp_path / "out.jsonl", sparse=chroma, keep=["text"])
+    assert [row["text"] for row in read_target(tmp_path / "out.jsonl")] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.jsonl", b""), ("a.jsonl", b"\n \n"), ("a.csv", b"text\n")])
+def test_a_source_without_a_row_is_refused_and_leaves_no_target(
+    name: str, content: bytes, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
+) -> None:
+    source = tmp_path / name
+    source.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=re.escape(f"there is no row in {source}")):
+        embed_file(source, tmp_path / "out.jsonl", sparse=chroma)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +177,7 @@ def test_a_file_that_is_one_json_array_is_refused_with_the_way_to_convert_it(
         ({"target": "docs.jsonl"}, "exists and was not written by this command"),
         ({"source": "nowhere.jsonl"}, "no such file"),
         ({"source": "docs.txt"}, "unknown format"),
+        ({"source": "docs.json"}, ".parquet (.jsonl has one JSON object per line)"),
         ({"text": "body"}, "no column 'body' in the source; it has 'text', 'title'"),
         ({"id": "key"}, "docs.jsonl, line 1: there is no column 'key'; it has 'text', 'title'"),
         ({"id": "key", "on_bad_row": "skip"}, "there is no column 'key' in the source; it has 'text', 'title'"),
@@ -181,11 +197,12 @@ def test_wrong_options_are_refused_before_anything_is_sent(  # noqa: PLR0917  # 
     monkeypatch.chdir(source.parent)
     monkeypatch.delenv("PINECONE_API_KEY", raising=False)
     Path("docs.txt").write_text("a text")
+    Path("docs.json").write_text("[]")
     given = {"source": "docs.jsonl", "target": "out.jsonl"} | ({"sparse": chroma} if options else {}) | options
     with pytest.raises(SparseEmbedError, match=re.escape(said)):
         embed_file(given.pop("source"), given.pop("target"), **given)
     assert not server.requests
-    assert {path.name for path in source.parent.iterdir()} == {"docs.jsonl", "docs.txt"}
+    assert {path.name for path in source.parent.iterdir()} == {"docs.json", "docs.jsonl", "docs.txt"}
 
 
 def test_values_of_different_types_are_refused_for_parquet_before_anything_is_sent(
