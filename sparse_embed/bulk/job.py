@@ -101,7 +101,8 @@ def embed_file(
     """Embed the texts of a source into a target, one row per text, in order.
 
     The same call goes on where an earlier one was stopped, by an error, Ctrl-C or ``kill -9``: at most
-    ``max_concurrency * batch_size + part_rows`` texts are then paid for again. Memory does not grow with the source.
+    ``max_concurrency * batch_size + part_rows`` texts are then paid for again. Memory does not grow with the source,
+    but for 24 bytes per id where `id` names a column.
 
     A blank or missing text has null vectors. All rows are read once before anything is sent, so that a broken one costs
     nothing.
@@ -116,7 +117,7 @@ def embed_file(
         sparse: ``"provider"``, ``"provider:model"``, or a mapping of arguments of `SparseEncoder`.
         dense: The same for `DenseEncoder`. At least one of the two is needed.
         text: Column of the texts.
-        id: Column of the ids, texts or whole numbers. None: the row's number, from 0.
+        id: Column of the ids: texts or whole numbers, each different. None: the row's number, from 0.
         keep: Further columns to keep.
         layout: ``"plain"``, or exactly the columns that Pinecone's or Milvus' import accepts. Rows that those refuse
             are written to ``TARGET.rejects.jsonl``, with the reason.
@@ -127,7 +128,8 @@ def embed_file(
         on_event: Called with each event of ``sparse_embed.events``.
 
     Raises:
-        ConfigurationError: Bad options, a bad row, or a target that was begun with another input or other settings.
+        ConfigurationError: Bad options, a bad row, an id that occurs twice, or a target that was begun with another
+            input or other settings.
         SparseEmbedError: A request failed, or the target cannot be written. What was embedded before is kept.
     """
     started = time.monotonic()

@@ -1,28 +1,25 @@
-"""Where rows come from: JSON Lines, CSV, TSV and Parquet files, folders and globs of them, and standard input.
+"""Where rows come from: files, folders and globs of them, and standard input.
 
-Decides what a row is, which rows are bad, and what identifies an input. Reads lazily: memory does not grow with a file.
+Decides what a row is, which rows are bad, and what identifies an input. Leaves the formats to ``records``. Memory does
+not grow with a source, but for a few bytes per id, since none may occur twice.
 """
 
-import csv
 import glob
-import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from itertools import islice
 from pathlib import Path
-from shlex import quote
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic_core import from_json
 
+from sparse_embed.bulk.records import FORMATS, SLICE, no_column
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.texts import has_content
-
-SLICE: Final = 2048  # rows read from Parquet at once, or whose types are inferred at once
-Record: TypeAlias = tuple[int, dict[str, Any] | str]  # its line (its row in Parquet), and its fields or what is wrong
 
 
 class Row(NamedTuple):
@@ -98,10 +95,12 @@ class Source:
             typed: Whether the columns to keep need an Arrow type.
 
         Raises:
-            ConfigurationError: There is no row, a column is missing, or its values have no common type.
+            ConfigurationError: There is no row, a column is missing, its values have no common type, or an id is
+                repeated.
         """
         types = dict.fromkeys([*([] if self.id is None else ["id"]), *self.keep], pa.null()) if typed else {}
         rows, records, missing, present = 0, self._records(), set(self._columns()), list[str]()
+        hashes = array("q")
         while part := list(islice(records, SLICE)):
             good = []
             for number, (path, at, record) in enumerate(part, rows):
@@ -114,19 +113,37 @@ class Source:
                 else:
                     good.append(row)
             rows += len(part)
+            if self.id is not None:
+                hashes.extend(hash(row.id) for row in good)
             for name in types:
                 values = [row.kept.get(name, row.id) for row in good]
                 types[name] = _common_type(name, types[name], values, rows)
         if not rows:
             raise ConfigurationError(f"there is no row in {', '.join(map(str, self.files))}")
         if present and missing:
-            raise _no_column("the source", missing.pop(), present)
+            raise no_column("the source", missing.pop(), present)
+        if repeated := _find_repeated(hashes):
+            self._refuse_repeated(repeated)
         digest = blake2b(digest_size=16)
         for path in self.files:
             with path.open("rb") as file:
                 digest.update(file_digest(file, "sha256").digest())
         types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
         return Scan(rows, digest.hexdigest(), {"id": pa.int64()} | types | (self._declared() if typed else {}))
+
+    def _refuse_repeated(self, hashes: set[int]) -> None:
+        """Raise for the first id of these hashes that occurs twice; different ids may share a hash."""
+        first: dict[str | int, str] = {}
+        for number, (path, at, record) in enumerate(self._records()):
+            row = self._row(number, path, at, record)
+            if isinstance(row, BadRow) or hash(row.id) not in hashes:
+                continue
+            if row.id in first:
+                raise ConfigurationError(
+                    f"{_place(path, at)}: its {self.id} {row.id!r:.40} is that of {first[row.id]}, and a store keeps "
+                    "one row per id: name another column, or none, which numbers the rows"
+                )
+            first[row.id] = _place(path, at)
 
     def _records(self) -> Iterator[tuple[Path, int, dict[str, Any] | str]]:
         columns = self._columns()
@@ -163,7 +180,18 @@ class Source:
             else:
                 kept = {name: record.get(name) for name in self.keep}
                 return Row(number, row_id, text if has_content(text) else None, kept)
-        return BadRow(number, f"{path.name}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {at}", reason)
+        return BadRow(number, _place(path, at), reason)
+
+
+def _place(path: Path, at: int) -> str:
+    return f"{path.name}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {at}"
+
+
+def _find_repeated(hashes: "array[int]") -> set[int]:
+    """Those that occur more than once."""
+    found = pa.Array.from_buffers(pa.int64(), len(hashes), [None, pa.py_buffer(hashes)])
+    found = found.take(pc.array_sort_indices(found))
+    return set(found[1:].filter(pc.equal(found[1:], found[:-1])).to_pylist())
 
 
 def _is_id(value: object) -> bool:
@@ -208,97 +236,3 @@ def _common_type(name: str, known: pa.DataType, values: list[Any], last: int) ->
             f"the column {name!r} has values of different types before row {last}, which Parquet cannot hold: "
             f"leave it out, or write JSON Lines ({error})"
         ) from None
-
-
-def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
-    first = True
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901  # a byte order mark
-            line = line.strip()  # noqa: PLW2901
-            if not line:
-                continue
-            if first and line.startswith(b"["):
-                raise _one_array(path)
-            first = False
-            yield number, _parse_json(line)
-
-
-def _one_array(path: Path) -> ConfigurationError:
-    lines = path.with_name(f"{path.stem}.lines.jsonl")
-    return ConfigurationError(
-        f"{path} begins like one JSON array, and JSON Lines has an object in each line. Convert it, and embed the new "
-        "file instead: python -c 'import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]' "
-        f"< {quote(str(path))} > {quote(str(lines))}"
-    )
-
-
-def _parse_json(line: bytes) -> dict[str, Any] | str:
-    try:
-        record = from_json(line)  # refuses what is not valid Unicode, too
-    except ValueError as error:
-        return f"not JSON: {error}".replace(" at line 1 column", " at column")
-    return record if isinstance(record, dict) else 'not a JSON object, such as {"text": "…"}'
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
-    csv.field_size_limit(sys.maxsize)  # Python's own limit of 128 KB is too short for texts
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        header = next(reader, [])
-        _require_columns(path, columns, header)
-        while True:
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield reader.line_num, f"not CSV: {error}"
-                continue
-            if fields:
-                yield reader.line_num, _parse_fields(header, fields)
-
-
-def _parse_fields(header: list[str], fields: list[str]) -> dict[str, Any] | str:
-    if len(fields) != len(header):
-        return f"{len(fields)} fields, and the header has {len(header)}"
-    if not all(field.isascii() for field in fields):
-        try:
-            "".join(fields).encode()
-        except UnicodeEncodeError:
-            return "not valid UTF-8"
-    return dict(zip(header, fields, strict=True))
-
-
-def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
-    # Buffered, without which pyarrow holds all columns of a row group in memory.
-    try:
-        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-            _require_columns(path, columns, file.schema_arrow.names)
-            number = 0
-            for batch in file.iter_batches(SLICE, columns=list(columns)):
-                for record in batch.to_pylist():
-                    yield number, record
-                    number += 1
-    except pa.ArrowException as error:
-        raise ConfigurationError(f"{path} cannot be read as Parquet: {error}") from None
-
-
-def _require_columns(path: Path, columns: Sequence[str], present: Sequence[str]) -> None:
-    for name in columns:
-        if name not in present:
-            raise _no_column(str(path), name, present)
-
-
-def _no_column(where: str, name: str, present: Sequence[str]) -> ConfigurationError:
-    return ConfigurationError(f"there is no column {name!r} in {where}; it has {', '.join(map(repr, present))}")
-
-
-FORMATS: Final[dict[str, Callable[[Path, Sequence[str]], Iterator[Record]]]] = {
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".parquet": _read_parquet,
-}

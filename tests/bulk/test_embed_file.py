@@ -96,6 +96,26 @@ def test_ids_and_kept_columns_keep_their_types(chroma: dict[str, Any], tmp_path:
     assert table.schema.field("year").type == pa.int64()
 
 
+def test_an_id_that_occurs_twice_is_refused_with_both_places(
+    chroma: dict[str, Any], server: FaultServer, tmp_path: Path
+) -> None:
+    # Different ids, of which Python gives -1 and -2 the same hash, and of 5,000 rows one whose id was there before.
+    ids: list[Any] = [-1, -2, "1", 1, *(f"id {row}" for row in range(5000)), "id 7"]
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    write_jsonl(folder / "1.jsonl", [{"text": "a", "key": key} for key in ids[:2000]])
+    write_jsonl(folder / "2.jsonl", [{"text": "b", "key": key} for key in ids[2000:]])
+    said = "2.jsonl, line 3005: its key 'id 7' is that of 1.jsonl, line 12, and a store keeps one row per id"
+    for target in (tmp_path / "out.jsonl", f"qdrant:{tmp_path}/store/docs"):
+        with pytest.raises(ConfigurationError, match=re.escape(said)):
+            embed_file(folder, target, sparse=chroma, id="key", on_bad_row="skip")
+    assert not server.requests
+    write_jsonl(folder / "2.jsonl", [{"text": "b", "key": key} for key in ids[2000:-1]])
+    report = embed_file(folder, tmp_path / "out.jsonl", sparse=chroma, id="key")
+    assert [row["id"] for row in read_target(tmp_path / "out.jsonl")] == ids[:-1]
+    assert report.rows == len(ids) - 1
+
+
 def test_parquet_is_compressed_with_zstd_and_keeps_no_dictionary_of_numbers(
     chroma: dict[str, Any], tmp_path: Path, source: Path
 ) -> None:
