@@ -150,7 +150,8 @@ def serve(
     try:
         listener = listen(host, port)
     except OSError as error:
-        typer.echo(f"Cannot listen on {host} port {port}: {error.strerror or error}", err=True)
+        said = error.strerror or error
+        typer.echo(f"Cannot listen on {host} port {port}: {said} (--port 0 takes a free one)", err=True)
         raise typer.Exit(1) from None
 
     url = url_of(listener)

@@ -221,10 +221,7 @@ class _Encoder(ABC, Generic[V]):
         Raises:
             ConfigurationError: An unknown provider or argument, or no provider.
         """
-        arguments = read_config(config)
-        if isinstance(quota := arguments.get("quota"), Mapping):
-            arguments["quota"] = Quota.from_mapping(quota)
-        return cls(**arguments)
+        return cls(**read_config(config))
 
     @abstractmethod
     def _decode(self, content: bytes) -> Answer[V]:

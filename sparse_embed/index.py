@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.extras import requires
+from sparse_embed.filters import Filter, to_predicate
 from sparse_embed.locks import ForkSafeLock
 from sparse_embed.options import check_count
 from sparse_embed.vectors import SparseVector
@@ -25,7 +26,6 @@ with requires("numpy", "retrievers"):
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Filter = Callable[[Mapping[str, Any]], object] | Mapping[str, Any]
 FORMAT_VERSION: Final = 1  # of a saved file
 # What numpy, zipfile and json raise for damaged files, found by flipping each bit of one.
 UNREADABLE: Final = (
@@ -157,7 +157,8 @@ class InvertedIndex:
         ids, vectors = _list_ids(ids), list(vectors)
         described = [{} for _ in ids] if metadata is None else list(metadata)
         if not len(ids) == len(vectors) == len(described):
-            raise ConfigurationError(f"{len(ids)} ids, {len(vectors)} vectors and {len(described)} metadata")
+            given = "" if metadata is None else f", and metadata of {len(described)}"
+            raise ConfigurationError(f"{len(ids)} ids but {len(vectors)} vectors{given}")
         for at, (vector, fields) in enumerate(zip(vectors, described, strict=True)):
             if not isinstance(vector, SparseVector):
                 raise ConfigurationError(f"vector {at} is {type(vector).__name__}, not SparseVector")
@@ -207,8 +208,8 @@ class InvertedIndex:
         Args:
             query: A vector of the same model as the documents.
             k: How many, at least 1.
-            filter: Only documents whose metadata it accepts: a predicate, or a mapping of fields to the values that
-                they must equal. The result is still exact: ``k`` of those accepted.
+            filter: Only documents whose metadata it accepts: a function, or a mapping of fields to the values that they
+                must equal. The result is still exact: ``k`` of those accepted.
             terms: Fill in `Hit.terms`.
 
         Raises:
@@ -222,7 +223,7 @@ class InvertedIndex:
         if filter is None and k < len(rows):  # drop rows that cannot be among the first k; the rest stay in order
             best = np.flatnonzero(scores >= np.partition(scores, len(rows) - k)[len(rows) - k])
             rows, scores = rows[best], scores[best]
-        accepts = _match_fields(filter) if isinstance(filter, Mapping) else filter
+        accepts = None if filter is None else to_predicate(filter)
         order = np.argsort(-scores, kind="stable")  # equal scores stay in the order of rows, which is that of addition
         ranked = zip(rows[order].tolist(), scores[order].tolist(), strict=True)
         return list(islice(snapshot.hits(ranked, accepts, shares if terms else None), k))
@@ -515,10 +516,6 @@ def _list_ids(ids: Iterable[str]) -> list[str]:
         if not isinstance(key, str):
             raise ConfigurationError(f"id {at} is {type(key).__name__}, not str")
     return ids
-
-
-def _match_fields(wanted: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
-    return lambda fields: all(name in fields and fields[name] == value for name, value in wanted.items())
 
 
 def _json(key: str, fields: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ import langchain_sparse_embed
 import llama_index_sparse_embed
 from langchain_sparse_embed import init_embeddings, init_sparse_embeddings
 from llama_index_sparse_embed import init_embedding, init_sparse_embedding
-from sparse_embed import ConfigurationError, DenseEncoder, SparseEncoder
+from sparse_embed import ConfigurationError, DenseEncoder, RateLimitError, SparseEmbedError, SparseEncoder
 from sparse_embed.server import local_provider
 from sparse_embed.stores.chroma import EncoderFunction
 
@@ -58,6 +58,19 @@ def built(config: dict[str, dict[str, Any]]) -> list[Any]:
 def sections(provider: str, base_url: str) -> dict[str, dict[str, Any]]:
     common = {"provider": provider, "base_url": base_url, "max_retries": 1, "timeout": 5.0}
     return {kind: common | {"model": model} for kind, model in MODELS.items()}
+
+
+@pytest.mark.parametrize("build", [*FROM_SPARSE, *FROM_DENSE])
+def test_a_quota_in_a_file_is_a_quota_everywhere(build, provider, local):
+    config = yaml.safe_load(f"{{provider: {provider}, base_url: '{local}', quota: {{requests_per_minute: 1}}}}")
+    model = build(config | {"deadline": 5.0})
+    query = getattr(model, "embed_query", None) or model.get_query_embedding
+    with pytest.raises(SparseEmbedError):  # the local provider has no such model: it takes the minute's request
+        query("first")
+    with pytest.raises(RateLimitError, match="the quota"):
+        query("second")
+    with pytest.raises(ConfigurationError, match="requests_per_minute"):
+        build({"provider": provider, "quota": {"requests": 1}})
 
 
 def from_yaml(provider: str, base_url: str, folder: Path) -> list[Any]:

@@ -76,8 +76,8 @@ def test_the_snippet_runs_and_prints_what_it_says_each_time(
     code: object, printed: list[str], provider: str, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     for _ in ("first run", "second run"):
-        output = run(code, provider, folder, monkeypatch)
-        assert set(printed) <= set(output.splitlines())
+        lines = iter(run(code, provider, folder, monkeypatch).splitlines())
+        assert [line for line in printed if line not in lines] == [], "not printed, or in another order"
 
 
 def test_the_readmes_command_lines_run_as_they_stand(

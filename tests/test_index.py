@@ -200,8 +200,8 @@ def test_what_the_caller_changes_afterwards_does_not_change_the_index() -> None:
     [
         (lambda index: index.add("ab", [SparseVector([1], [1.0])] * 2), r"for one id pass \[id\]"),
         (lambda index: index.add([1], [SparseVector([1], [1.0])]), "id 0 is int, not str"),
-        (lambda index: index.add(["x"], []), "1 ids, 0 vectors and 1 metadata"),
-        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], []), "1 ids, 1 vectors and 0 metadata"),
+        (lambda index: index.add(["x"], []), "1 ids but 0 vectors"),
+        (lambda index: index.add(["x"], [SparseVector([1], [1.0])], []), "1 ids but 1 vectors, and metadata of 0"),
         (lambda index: index.add(["x"], [{1: 1.0}]), "vector 0 is dict, not SparseVector"),
         (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [{1: "one"}]), "metadata 0 is not a mapping"),
         (lambda index: index.add(["x"], [SparseVector([1], [1.0])], [None]), "metadata 0 is not a mapping"),
@@ -213,6 +213,9 @@ def test_what_the_caller_changes_afterwards_does_not_change_the_index() -> None:
         (lambda index: index.search("cats"), "query is str, not SparseVector: embed it first"),
         (lambda index: index.search(SparseVector([1], [1.0]), 0), "k must be a whole number of at least 1, not 0"),
         (lambda index: index.search(SparseVector([1], [1.0]), True), "k must be a whole number"),
+        (lambda index: index.search(SparseVector([1], [1.0]), filter="lang"), r"filter must be a function .* not str"),
+        (lambda index: index.search(SparseVector([1], [1.0]), filter={"n": {"$gt": 0}}), r"has the operator '\$gt'"),
+        (lambda index: index.search(SparseVector([1], [1.0]), filter={"$or": []}), r"has the operator '\$or'"),
     ],
 )
 def test_bad_input_is_refused_and_changes_nothing(

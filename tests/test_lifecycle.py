@@ -1,5 +1,6 @@
 """One encoder lives through loops, threads, forks, pickles and closings, and leaves nothing behind."""
 
+import asyncio
 import copy
 import gc
 import multiprocessing
@@ -8,16 +9,18 @@ import pickle
 import signal
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 
 import cloudpickle
+import httpx
 import pytest
 
 from sparse_embed import ConfigurationError, NotFoundError, SparseEncoder
-from sparse_embed.testing import fake_clients
+from sparse_embed.testing import fake_clients, no_wait
 from tests.faultserver import GOOD, PATIENCE, Action, FaultServer, Gate, first, sparse_of, stall, status
 from tests.ways import KEY, asynchronous, both_ways, each_wire, meeting, right, sync, workers_end
 
@@ -180,6 +183,46 @@ def test_an_encoder_with_its_own_client_says_why_it_is_not_pickled():
     with pytest.raises(ConfigurationError, match="http_client"):
         pickle.dumps(encoder)
     assert copy.deepcopy(encoder).embed_query("one two").values == (1.0, 1.0)
+
+
+@both_ways
+def test_a_callers_client_that_is_closed_is_named(use):
+    client, async_client = httpx.Client(), httpx.AsyncClient()
+    client.close()
+    asyncio.run(async_client.aclose())
+    with (
+        meeting(first(), http_client=client, http_async_client=async_client) as (_, encoder),
+        pytest.raises(ConfigurationError, match=r"client cannot be used: .* closed"),
+    ):
+        use(encoder, "embed_query", "text")
+
+
+def test_a_callers_client_that_is_closed_in_mid_call_costs_no_vector():
+    client = httpx.Client()
+
+    def close(done, total):
+        if done >= 6:
+            client.close()
+
+    texts = [f"text {number}" for number in range(300)]
+    settings = {"batch_size": 3, "max_concurrency": 1, "http_client": client, "on_progress": close}
+    with meeting(lambda seen: GOOD, **settings) as (_, encoder), no_wait():
+        with pytest.raises(ConfigurationError, match="http_client cannot be used") as caught:
+            encoder.embed_documents(texts)
+        received = caught.value.partial
+        assert len(received) >= 6
+        assert received == {at: sparse_of(texts[at]) for at in received}
+
+
+def test_an_async_client_of_another_loop_is_named():
+    with meeting(first(), http_async_client=httpx.AsyncClient()) as (_, encoder):
+        asynchronous(encoder, "embed_query", "first loop")
+        with pytest.raises(ConfigurationError, match=r"http_async_client cannot be used: .* belongs to one event loop"):
+            asynchronous(encoder, "embed_query", "second loop")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the first loop's socket, which nobody closed
+        del encoder
+        gc.collect()
 
 
 def script(body, server, **kwargs):

@@ -276,9 +276,12 @@ ECHOES = {
 
 
 @both_ways
+@pytest.mark.parametrize(
+    "secret", [{"api_key": ESCAPED}, {"default_headers": {"X-Gateway-Token": ESCAPED}}], ids=["key", "header"]
+)
 @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
-def test_a_gateway_that_echoes_the_key_does_not_make_an_error_show_it(use, echo):
-    with meeting(lambda _: echo, api_key=ESCAPED) as (_, encoder):
+def test_a_gateway_that_echoes_a_secret_does_not_make_an_error_show_it(use, secret, echo):
+    with meeting(lambda _: echo, **secret) as (_, encoder):
         with pytest.raises(SparseEmbedError) as caught:
             use(encoder, "embed_query", "fox")
         for text in (text for part in shown(caught.value) for text in leaves(part)):

@@ -5,7 +5,7 @@ Decides how documents are kept in an `InvertedIndex`. Leaves vectors to the enco
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
@@ -17,13 +17,13 @@ from pydantic import Field
 from langchain_sparse_embed._protocol import SparseEmbedder
 from langchain_sparse_embed.retrievers._base import EncoderRetriever, check_texts
 from sparse_embed import ConfigurationError, SparseVector
+from sparse_embed.filters import Filter, Predicate, to_predicate
 
 if TYPE_CHECKING:
     from sparse_embed.index import InvertedIndex
 else:  # pydantic evaluates it when the class is created; that must not import numpy
     InvertedIndex = Any
 
-Filter = Callable[[Mapping[str, Any]], object] | Mapping[str, Any]
 TEXT, METADATA = "page_content", "metadata"
 
 
@@ -286,11 +286,9 @@ def _prepare(
     return texts, keys, kept
 
 
-def _filter_documents(accepts: Filter | None) -> Callable[[Mapping[str, Any]], object] | None:
+def _filter_documents(given: Filter | None) -> Predicate | None:
     """The filter, applied to what the index keeps."""
-    if accepts is None:
+    if given is None:
         return None
-    if isinstance(accepts, Mapping):
-        wanted = accepts.items()
-        return lambda kept: all(name in kept[METADATA] and kept[METADATA][name] == value for name, value in wanted)
+    accepts = to_predicate(given)
     return lambda kept: accepts(kept[METADATA])

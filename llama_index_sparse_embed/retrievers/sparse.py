@@ -213,6 +213,8 @@ def _texts(nodes: Sequence[BaseNode]) -> list[str]:
 
 def _build_filter(filters: MetadataFilters) -> Accepts:
     """LlamaIndex's own filter function, extended to nested groups, which it refuses (core 0.14)."""
+    if not isinstance(filters, MetadataFilters):
+        raise ConfigurationError(f"filters must be LlamaIndex's MetadataFilters, not {type(filters).__name__}")
     parts = []
     for one in filters.filters:
         if isinstance(one, MetadataFilters):

@@ -12,6 +12,7 @@ from sparse_embed.options import unknown_option
 from sparse_embed.providers.base import Provider
 from sparse_embed.providers.chroma import Chroma
 from sparse_embed.providers.pinecone import Pinecone
+from sparse_embed.quota import Quota
 from sparse_embed.settings import Kind, check_kind
 
 PROVIDERS: Mapping[str, type[Provider]] = {provider.name: provider for provider in (Chroma, Pinecone)}
@@ -48,8 +49,10 @@ def owner_of(option: str) -> str | None:
 def read_config(config: str | Mapping[str, Any]) -> dict[str, Any]:
     """An encoder's arguments from ``"provider"``, ``"provider:model"``, or a mapping of them, as a file holds it.
 
+    In a file, ``quota`` is a mapping of the arguments of `Quota`.
+
     Raises:
-        ConfigurationError: It is something else, or names no provider.
+        ConfigurationError: It is something else, names no provider, or has a wrong quota.
     """
     if isinstance(config, str):
         provider, model = split_model(config, None)
@@ -58,7 +61,10 @@ def read_config(config: str | Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigurationError('a configuration is "provider:model", or a mapping with names for its keys')
     if "provider" not in config:
         raise ConfigurationError("the configuration names no provider")
-    return dict(config)
+    arguments = dict(config)
+    if isinstance(quota := arguments.get("quota"), Mapping):
+        arguments["quota"] = Quota.from_mapping(quota)
+    return arguments
 
 
 def split_model(provider: str, model: str | None) -> tuple[str, str | None]:

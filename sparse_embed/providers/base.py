@@ -39,7 +39,7 @@ class Reply(NamedTuple):
     """One complete answer, body read.
 
     Attributes:
-        hide: Removes the key from a text that may quote it.
+        hide: Removes the key, and values of `default_headers`, from a text that may quote them.
         route: Where the answer came from.
     """
 

@@ -14,6 +14,7 @@ from sparse_embed.errors import (
     APITimeoutError,
     AuthenticationError,
     InvalidResponseError,
+    NotFoundError,
     RateLimitError,
     SparseEmbedError,
     error_for_status,
@@ -90,6 +91,9 @@ def _classify_status(provider: Provider, reply: Reply) -> tuple[SparseEmbedError
     elif kind is AuthenticationError:
         where = "it" if reply.route.loopback else reply.route.origin
         said += f" ({where} refused the key from {reply.route.key_source})"
+    elif kind is NotFoundError:
+        address = f", and the address in {reply.route.url_source}" if reply.route.url_source else ""
+        said += f" (check the model's name{address})"
     retry_after = parse_retry_after(reply.headers)
     error = kind(said, status=reply.status, code=code, request_id=request_id(reply), retry_after=retry_after)
     worth_retrying = (

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import httpx
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Named here so that the rest of the package, and users' type hints, need no import of httpx.
 SyncClient = httpx.Client
 AsyncClient = httpx.AsyncClient
+Hide = Callable[[str], str]
 
 
 class Exchange(NamedTuple):
@@ -70,7 +71,7 @@ NOT_TLS: Final = (
     "UNKNOWN_PROTOCOL",
 )
 # A shorter "key" is a made-up one such as "local" or "any"; hiding such a word would make messages unreadable.
-SHORTEST_KEY: Final = 8
+SHORTEST_SECRET: Final = 8
 # Loopback may have plain http because no proxy is used for it: these names win over the environment's (httpx 0.28).
 DIRECT: Final = {f"all://{f'[{host}]' if ':' in host else host}": None for host in (*LOOPBACK, "*.localhost")}
 
@@ -221,10 +222,11 @@ class HttpLayer(ForkAware):
         """Send and read the whole answer.
 
         Raises:
-            ConfigurationError: There is no key for this host, or the environment's proxies or certificates are wrong.
+            ConfigurationError: There is no key for this host, the environment's proxies or certificates are wrong, or
+                the caller's own client is closed.
         """
         address = self._settings.address(self._provider.endpoint)
-        url, headers, key = self._prepare(send, address)
+        url, headers, hide = self._prepare(send, address)
         here = self._process
         with here.lock:
             side = here.threads = here.threads or self._thread_side()
@@ -232,15 +234,19 @@ class HttpLayer(ForkAware):
         try:
             response = side.client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
         except httpx.RequestError as error:
-            return _fault(error, key, address)
+            return _fault(error, hide, address)
+        except RuntimeError as error:
+            if self._own_client is None:
+                raise
+            raise ConfigurationError(f"http_client cannot be used: {error}") from error
         finally:
             side.leave()
-        return _reply(response, key, address)
+        return _reply(response, hide, address)
 
     async def asend(self, send: Send) -> Outcome:
         """Like `send`."""
         address = self._settings.address(self._provider.endpoint)
-        url, headers, key = self._prepare(send, address)
+        url, headers, hide = self._prepare(send, address)
         side = self.loop_side()  # this reference keeps the client open during the request
         # httpcore 1.0.9 shields its clean-up from anyio's cancellation, not from asyncio's own: a cancellation while a
         # response is being closed leaves a connection in the pool, open and unusable, until the client is closed.
@@ -259,25 +265,32 @@ class HttpLayer(ForkAware):
         try:
             response = await asyncio.shield(posting)
         except httpx.RequestError as error:
-            return _fault(error, key, address)
+            return _fault(error, hide, address)
+        except RuntimeError as error:
+            if self._own_async_client is None:
+                raise
+            raise ConfigurationError(
+                f"http_async_client cannot be used: {error} (it must be open, and belongs to one event loop)"
+            ) from error
         except asyncio.CancelledError:
             # Retrieve an error that comes now, so that asyncio does not log it.
             posting.add_done_callback(lambda done: done.cancelled() or done.exception())
             scope.cancel()
             await asyncio.wait({posting})
             raise
-        return _reply(response, key, address)
+        return _reply(response, hide, address)
 
-    def _prepare(self, send: Send, address: Address) -> "tuple[httpx.URL, dict[str, str], _Masked]":
+    def _prepare(self, send: Send, address: Address) -> tuple[httpx.URL, dict[str, str], Hide]:
         key = _Masked(address.api_key.get_secret_value())
+        own = {name: _Masked(value) for name, value in self._settings.default_headers.items()}
         headers = {
             "user-agent": _user_agent(),
-            **self._settings.default_headers,
+            **own,
             "content-type": "application/json",
             **send.request.headers,
             self._provider.key_header: key,
         }
-        return _url(address.base_url, send.request.path), headers, key
+        return _url(address.base_url, send.request.path), headers, partial(_hide, [key, *own.values()])
 
     def close(self) -> None:
         """Close every connection; the next request opens new ones. A caller's own clients stay open.
@@ -305,26 +318,30 @@ class HttpLayer(ForkAware):
 
 
 class _Masked(str):
-    """A key that is not shown by tools that print local variables."""
+    """A secret that is not shown by tools that print local variables."""
 
     __slots__ = ()
-
-    def hide(self, text: str) -> str:
-        """The text without the key: a provider that refuses one may quote it."""
-        return text.replace(self, "**********") if len(self) >= SHORTEST_KEY else text
 
     def __repr__(self) -> str:
         return "'**********'"
 
 
-def _reply(response: httpx.Response, key: _Masked, address: Address) -> Reply:
+def _hide(secrets: list[_Masked], text: str) -> str:
+    """The text without the secrets: a server that refuses one may quote it."""
+    for secret in sorted(secrets, key=len, reverse=True):  # one may contain another
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "**********")
+    return text
+
+
+def _reply(response: httpx.Response, hide: Hide, address: Address) -> Reply:
     content = response.content
     # httpx 0.28: a response and its stream reference each other, so every body would wait for the garbage collector.
     del response.stream
-    return Reply(response.status_code, response.headers, content, key.hide, address.route)
+    return Reply(response.status_code, response.headers, content, hide, address.route)
 
 
-def _fault(error: httpx.RequestError, key: _Masked, address: Address) -> Fault:
+def _fault(error: httpx.RequestError, hide: Hide, address: Address) -> Fault:
     kind: FaultKind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
     name = type(error).__name__
     message = f"{name}: {error}" if str(error) else name
@@ -337,7 +354,7 @@ def _fault(error: httpx.RequestError, key: _Masked, address: Address) -> Fault:
             kind = "unknown host"
         elif isinstance(cause, ConnectionRefusedError):
             kind = "refused"
-    return Fault(kind, key.hide(message), address.route)
+    return Fault(kind, hide(message), address.route)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

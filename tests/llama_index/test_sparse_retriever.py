@@ -119,6 +119,11 @@ async def test_filters_mean_what_they_mean_in_llamaindex_and_may_be_nested(spars
     assert names(await call(retriever, "retrieve", "quick dogs")) == expected
 
 
+def test_a_filter_of_another_type_is_refused(sparse):
+    with pytest.raises(ConfigurationError, match="filters must be LlamaIndex's MetadataFilters, not dict"):
+        SparseRetriever(sparse, filters={"name": "cat"})
+
+
 async def test_a_filter_does_not_cost_results(sparse, call):
     only_cat = MetadataFilters(filters=[MetadataFilter(key="name", value="cat")])
     retriever = SparseRetriever.from_nodes(some_nodes(), sparse, similarity_top_k=1, filters=only_cat)
