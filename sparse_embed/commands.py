@@ -294,9 +294,12 @@ def _read_sections(path: Path) -> dict[str, Any]:
         raise typer.BadParameter("YAML needs PyYAML: pip install pyyaml", param_hint="--config") from None
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{path}: {error}", param_hint="--config") from None
-    if not isinstance(sections, dict) or not sections or not sections.keys() <= {"sparse", "dense"}:
+    surplus = set(sections) - {"sparse", "dense"} if isinstance(sections, dict) else set()
+    if not isinstance(sections, dict) or not sections or surplus:
         raise typer.BadParameter(
-            f"{path} must have sections `sparse` and `dense`, or one of them", param_hint="--config"
+            f"{path} must have sections `sparse` and `dense`, or one of them"
+            + (f", and not {', '.join(map(repr, sorted(surplus)))} beside them" if surplus else ""),
+            param_hint="--config",
         )
     return sections
 

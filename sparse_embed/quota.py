@@ -142,8 +142,11 @@ class Quota(ForkAware):
         """Build from the limits that a file gives.
 
         Raises:
-            ConfigurationError: An unknown limit, or one that is not a whole number of at least 1.
+            ConfigurationError: No mapping, an unknown limit, or one that is not a whole number of at least 1.
         """
+        if not isinstance(limits, Mapping):
+            given = type(limits).__name__
+            raise ConfigurationError(f"quota must be a mapping such as {{'requests_per_minute': 600}}, not {given}")
         known = ("requests_per_minute", "tokens_per_minute")
         for name in limits:
             if name not in known:
@@ -156,6 +159,7 @@ class Quota(ForkAware):
         self._limits = Limits(*(Limit(math.inf if value is None else value) for value in self._per_minute.values()))
         self._tokens_per_byte = TOKENS_PER_BYTE
         self._line: list[Turn] = []
+        self._started: set[Turn] = set()
 
     def __getstate__(self) -> dict[str, int | None]:
         return self._per_minute
@@ -171,6 +175,9 @@ class Turn:
     """One request's place in a quota's line, and then its part of the quota. Each attempt waits, starts and ends anew.
 
     All times are seconds of one monotonic clock, given by the caller.
+
+    Attributes:
+        accompanied: Whether another request of the same call was in flight at the last `wait` or `start`.
     """
 
     def __init__(self, quota: Quota, texts: Sequence[str], call: object) -> None:
@@ -185,6 +192,8 @@ class Turn:
         self._size = sum(len(text.encode()) + BYTES_PER_TEXT for text in texts)
         self._call = call
         self._taken: Amounts | None = None
+        self._was_first = False
+        self.accompanied = False
 
     def is_too_large(self) -> bool:
         """Whether the request takes so much of the quota that it should be split."""
@@ -195,7 +204,7 @@ class Turn:
         line = self._quota._line
         with self._quota._lock:
             if self not in line:
-                line.insert(self._place(), self)
+                line.insert(0 if self._was_first else self._place(), self)
             ahead, first = NOTHING, math.inf
             for turn in line:
                 if turn is self or (turn._call is self._call and first == math.inf):
@@ -206,6 +215,7 @@ class Turn:
                 ahead = ahead.plus(turn._estimate())
             if not own:
                 line.remove(self)
+            self._look_around()
             return Wait(own, first)
 
     def start(self, now: float) -> bool:
@@ -214,17 +224,20 @@ class Turn:
             if self._wait(now, NOTHING):
                 self._quota._line.insert(0, self)
                 return False
+            self._look_around()
             self._taken = self._estimate()
+            self._quota._started.add(self)
             for limit, amount in zip(self._quota._limits, self._taken, strict=True):
                 limit.take(now, amount)
             return True
 
-    def end(self, now: float, tokens: int | None = None) -> None:
+    def end(self, now: float, tokens: int | None = None, *, requests: int = 1) -> None:
         """The attempt has ended, or is given up; a second call changes nothing.
 
         Args:
             now: As everywhere.
             tokens: What the request has used. None if that is unknown: the estimate stays.
+            requests: 0 if it has not left this machine: then its next attempt is the first in line.
         """
         quota = self._quota
         with quota._lock:
@@ -233,12 +246,17 @@ class Turn:
             if self._taken is None:
                 return
             taken, self._taken = self._taken, None
-            used = taken if tokens is None else taken._replace(tokens=tokens)
+            quota._started.remove(self)
+            self._was_first = not requests
+            used = Amounts(requests, taken.tokens if tokens is None else tokens)
             for limit, *amounts in zip(quota._limits, taken, used, strict=True):
                 limit.end(now, *amounts)
             if tokens:
                 seen, known = tokens / self._size, quota._tokens_per_byte
                 quota._tokens_per_byte = max(seen, known + FORGET * (seen - known))
+
+    def _look_around(self) -> None:
+        self.accompanied = any(turn._call is self._call for turn in self._quota._started)
 
     def _place(self) -> int:
         """Calls alternate: behind as many requests of every other call as of this one, and one more."""

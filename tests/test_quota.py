@@ -28,7 +28,17 @@ from llama_index_sparse_embed import (
 )
 from simulation.limits import FixedWindow, TokenBucket
 from simulation.quotas import simulate, texts_of
-from sparse_embed import ConfigurationError, DenseEncoder, Quota, RateLimitError, SparseEncoder
+from sparse_embed import (
+    APIConnectionError,
+    BadRequestError,
+    ConfigurationError,
+    DenseEncoder,
+    Quota,
+    RateLimitError,
+    ServerError,
+    SparseEncoder,
+)
+from sparse_embed.events import RequestSent
 from sparse_embed.testing import fake_clients, no_wait
 from sparse_embed.transport import client
 from tests.faultserver import GOOD, PATIENCE, RESET, Action, FaultServer, Gate, first, status
@@ -152,7 +162,12 @@ def test_a_call_that_cannot_wait_for_the_quota_fails_at_once_and_sends_nothing(u
 @both_ways
 def test_a_call_that_cannot_wait_for_the_quota_still_takes_the_answer_on_its_way(use):
     answer = Gate()
-    settings = {"batch_size": 1, "deadline": 30, "quota": Quota(requests_per_minute=1)}
+
+    def listen(event):  # slowly, between the start of a request and its sending
+        if isinstance(event, RequestSent):
+            time.sleep(0.05)
+
+    settings = {"batch_size": 1, "deadline": 30, "quota": Quota(requests_per_minute=1), "on_event": listen}
     with (
         meeting(lambda seen: Action(gate=answer), **settings) as (server, encoder),
         ThreadPoolExecutor() as pool,
@@ -166,6 +181,64 @@ def test_a_call_that_cannot_wait_for_the_quota_still_takes_the_answer_on_its_way
         assert isinstance(error, RateLimitError)
         assert error.partial == {0: right(encoder, ["first"])[0]}
         assert encoder.usage.texts == encoder.usage.requests == len(server.requests) == 1
+
+
+@both_ways
+def test_an_answer_on_its_way_outlives_the_deadline_that_another_answer_restarts(use):
+    # Each answer takes 0.8 s, and requests start every 0.5 s: the second is awaited from 0.5 to 1.3 s.
+    settings = {"batch_size": 1, "deadline": 1.0, "quota": Quota(requests_per_minute=120)}
+    texts = ["first", "second", "third"]
+
+    def answer_late(seen):
+        gate = Gate()
+        threading.Timer(0.8, gate.open).start()
+        return Action(gate=gate)
+
+    with meeting(answer_late, **settings) as (server, encoder):
+        assert use(encoder, "embed_documents", texts) == right(encoder, texts)
+        assert len(server.requests) == 3
+
+
+@both_ways
+def test_a_call_that_cannot_go_on_says_what_failed_before(use):
+    settings = {"batch_size": 1, "deadline": 5.0, "quota": Quota(requests_per_minute=1)}
+    with meeting(lambda seen: status(503), **settings) as (_, encoder), pytest.raises(ServerError):
+        use(encoder, "embed_documents", ["first", "second", "third"])
+
+
+@both_ways
+def test_a_refused_request_takes_no_tokens_from_the_quota(use):
+    text = "x" * 400  # two thirds of the minute's tokens, as estimated
+    with meeting(first(status(400)), quota=Quota(tokens_per_minute=200)) as (_, encoder):
+        with pytest.raises(BadRequestError):
+            use(encoder, "embed_query", text)
+        use(encoder, "embed_query", text)
+
+
+@both_ways
+def test_a_refused_connection_takes_nothing_from_the_quota(use):
+    quota = Quota(requests_per_minute=1, tokens_per_minute=1000)
+    with FaultServer() as server:
+        address = server.url
+    texts = ["first", "second", "third"]
+    with (
+        SparseEncoder("pinecone", api_key=KEY, base_url=address, batch_size=1, quota=quota) as encoder,
+        pytest.raises(APIConnectionError, match="nothing listens on"),
+    ):
+        use(encoder, "embed_documents", texts)
+    with meeting(lambda seen: GOOD, quota=quota) as (_, encoder):
+        use(encoder, "embed_query", "at once")
+
+
+async def test_a_request_takes_the_place_of_cancelled_ones():
+    with meeting(lambda seen: GOOD, quota=Quota(requests_per_minute=60)) as (server, encoder):
+        calls = [asyncio.ensure_future(encoder.aembed_query(f"query {at}")) for at in range(20)]
+        await server.auntil(lambda: server.requests)
+        for call in calls[1:-1]:
+            call.cancel()
+        await asyncio.wait(calls)
+        assert server.requests[1].time - server.requests[0].time < 5, "of 19 s at first"
+        await encoder.aclose()
 
 
 @both_ways

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from sparse_embed.bulk.files import FileTarget
 from sparse_embed.bulk.layouts import LAYOUTS, Layout
 from sparse_embed.bulk.pipeline import Encoders, Item, embed_rows
+from sparse_embed.bulk.records import refuse_array
 from sparse_embed.bulk.report import Report
 from sparse_embed.bulk.sources import BadRow, Row, Scan, Source, find_files
 from sparse_embed.encoder import DenseEncoder, SparseEncoder
@@ -155,7 +156,9 @@ def embed_file(
 
     with output.locked():
         output.check(settings)
-        rows = Source(_find_files(str(source), output), text, id, keep)
+        piped = str(source) == STDIN
+        files = _read_stdin(output.spool) if piped else find_files(str(source), without=output.own_files)
+        rows = Source(files, text, id, keep, piped)
         report = output.begin(rows.scan(on_bad_row=refuse, typed=output.typed))
         if not report.finished:
             resumed, meter = report.rows, _Meter(encoders, started)
@@ -215,12 +218,11 @@ class _Meter:
         return spent
 
 
-def _find_files(source: str, target: Target) -> Sequence[Path]:
-    if source != STDIN:
-        return find_files(source, without=target.own_files)
-    with target.spool.open("wb") as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-    return [target.spool]
+def _read_stdin(spool: Path) -> list[Path]:
+    with spool.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    refuse_array(spool, piped=True)
+    return [spool]
 
 
 def _open_encoder(kind: Kind, config: Config, on_event: Listener | None) -> SparseEncoder | DenseEncoder:

@@ -93,7 +93,8 @@ def closing_lines(target: str, report: Report) -> list[str]:
     done = f"{_count(report.rows - report.rejected, 'row')}, {_count(report.vectors, 'vector')}"
     lines = [f"{target}: {done}, in {report.seconds:,.1f} s"]
     if report.resumed:
-        lines.append(f"  done by earlier runs: {_count(report.resumed, 'row')}; all figures are those of all runs")
+        runs = "this run" if target.startswith("qdrant:") else "all runs"  # a collection keeps no other figures
+        lines.append(f"  done by earlier runs: {_count(report.resumed, 'row')}; the figures below are those of {runs}")
     cost = "" if report.cost is None else f", cost {report.cost:,.2f}"
     lines.append(f"  {_spent(report)}{cost}")
     if report.blank:

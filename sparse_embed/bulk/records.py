@@ -17,38 +17,45 @@ from pydantic_core import from_json
 from sparse_embed.errors import ConfigurationError
 
 SLICE: Final = 2048  # rows read from Parquet at once
+MARK: Final = b"\xef\xbb\xbf"  # with which some programs begin a file in UTF-8
+BEGINNING: Final = 4096  # bytes
+JSON: Final = (".json", ".jsonl", ".ndjson")
 Record: TypeAlias = tuple[int, dict[str, Any] | str]  # its line (its row in Parquet), and its fields or what is wrong
 
 
+def refuse_array(path: Path, *, piped: bool = False) -> None:
+    """Refuse a file, or standard input kept in one, that is one JSON array; the error says how to convert it."""
+    with path.open("rb") as file:
+        if not file.read(BEGINNING).removeprefix(MARK).lstrip().startswith(b"["):
+            return
+    code = "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]"
+    convert = f"{quote(sys.executable)} -c '{code}'"
+    lines = path.with_name(f"{path.stem}.lines.jsonl")
+    raise ConfigurationError(
+        f"{'standard input' if piped else path} begins like one JSON array, and JSON Lines has an object in each line. "
+        + (
+            f"Convert it in the pipe: … | {convert} | sparse-embed embed - …"
+            if piped
+            else f"Convert it, and embed the new file instead: {convert} < {quote(str(path))} > {quote(str(lines))}"
+        )
+    )
+
+
 def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
-    first = True
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901  # a byte order mark
-            line = line.strip()  # noqa: PLW2901
-            if not line:
-                continue
-            if first and line.startswith(b"["):
-                raise _one_array(path)
-            first = False
-            yield number, _parse_json(line)
-
-
-def _one_array(path: Path) -> ConfigurationError:
-    lines = path.with_name(f"{path.stem}.lines.jsonl")
-    return ConfigurationError(
-        f"{path} begins like one JSON array, and JSON Lines has an object in each line. Convert it, and embed the new "
-        "file instead: python -c 'import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]' "
-        f"< {quote(str(path))} > {quote(str(lines))}"
-    )
+                line = line.removeprefix(MARK)  # noqa: PLW2901
+            if not line.isspace():
+                yield number, _parse_json(line)
 
 
 def _parse_json(line: bytes) -> dict[str, Any] | str:
     try:
-        record = from_json(line)  # refuses what is not valid Unicode, too
+        record = from_json(line.rstrip(b"\r\n"))  # refuses what is not valid Unicode, too
     except ValueError as error:
-        return f"not JSON: {error}".replace(" at line 1 column", " at column")
+        more = ", and JSON Lines has each object in one line" if "EOF" in str(error) else ""
+        return f"not JSON: {error}{more}".replace(" at line 1 column", " at column")
     return record if isinstance(record, dict) else 'not a JSON object, such as {"text": "…"}'
 
 
@@ -56,7 +63,9 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     csv.field_size_limit(sys.maxsize)  # Python's own limit of 128 KB is too short for texts
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        header = next(reader, [])
+        header = next(reader, None)
+        if header is None:
+            return
         _require_columns(path, columns, header)
         while True:
             try:

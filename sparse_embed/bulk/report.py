@@ -10,7 +10,7 @@ LISTED: Final = 100  # rows that are listed by number; all are counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Counts over all runs of a command, as far as they were saved.
+    """Counts over all runs of a command, as far as they were saved: in a Qdrant collection only ``rows``.
 
     Attributes:
         total: Rows in the source.

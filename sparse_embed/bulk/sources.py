@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sparse_embed.bulk.records import FORMATS, SLICE, no_column
+from sparse_embed.bulk.records import FORMATS, JSON, SLICE, no_column, refuse_array
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.texts import has_content
 
@@ -75,12 +75,14 @@ class Source:
         text: Column of the texts.
         id: Column of the ids, None for row numbers.
         keep: Columns to keep.
+        piped: Whether the only file holds what came from standard input.
     """
 
     files: Sequence[Path]
     text: str
     id: str | None
     keep: Sequence[str]
+    piped: bool = False
 
     def rows(self) -> Iterator[Row | BadRow]:
         """All rows, in order."""
@@ -95,12 +97,12 @@ class Source:
             typed: Whether the columns to keep need an Arrow type.
 
         Raises:
-            ConfigurationError: There is no row, a column is missing, its values have no common type, or an id is
-                repeated.
+            ConfigurationError: There is no row that can be read, a column is missing, its values have no common type,
+                or an id is repeated.
         """
         types = dict.fromkeys([*([] if self.id is None else ["id"]), *self.keep], pa.null()) if typed else {}
         rows, records, missing, present = 0, self._records(), set(self._columns()), list[str]()
-        hashes = array("q")
+        readable, bad, hashes = 0, list[BadRow](), array("q")
         while part := list(islice(records, SLICE)):
             good = []
             for number, (path, at, record) in enumerate(part, rows):
@@ -110,18 +112,23 @@ class Source:
                 row = self._row(number, path, at, record)
                 if isinstance(row, BadRow):
                     on_bad_row(row)
+                    bad = bad or [row]
                 else:
                     good.append(row)
             rows += len(part)
+            readable += len(good)
             if self.id is not None:
                 hashes.extend(hash(row.id) for row in good)
             for name in types:
                 values = [row.kept.get(name, row.id) for row in good]
                 types[name] = _common_type(name, types[name], values, rows)
-        if not rows:
-            raise ConfigurationError(f"there is no row in {', '.join(map(str, self.files))}")
         if present and missing:
             raise no_column("the source", missing.pop(), present)
+        if not readable:
+            more = f" and {len(self.files) - 1} more files" if len(self.files) > 1 else ""
+            where = "standard input" if self.piped else f"{self.files[0]}{more}"
+            found = f" that can be read: {bad[0].where}: {bad[0].reason}" if bad else ""
+            raise ConfigurationError(f"there is no row in {where}{found}")
         if repeated := _find_repeated(hashes):
             self._refuse_repeated(repeated)
         digest = blake2b(digest_size=16)
@@ -140,10 +147,10 @@ class Source:
                 continue
             if row.id in first:
                 raise ConfigurationError(
-                    f"{_place(path, at)}: its {self.id} {row.id!r:.40} is that of {first[row.id]}, and a store keeps "
-                    "one row per id: name another column, or none, which numbers the rows"
+                    f"{self._place(path, at)}: its {self.id} {row.id!r:.40} is that of {first[row.id]}, and a store "
+                    "keeps one row per id: name another column, or none, which numbers the rows"
                 )
-            first[row.id] = _place(path, at)
+            first[row.id] = self._place(path, at)
 
     def _records(self) -> Iterator[tuple[Path, int, dict[str, Any] | str]]:
         columns = self._columns()
@@ -180,11 +187,11 @@ class Source:
             else:
                 kept = {name: record.get(name) for name in self.keep}
                 return Row(number, row_id, text if has_content(text) else None, kept)
-        return BadRow(number, _place(path, at), reason)
+        return BadRow(number, self._place(path, at), reason)
 
-
-def _place(path: Path, at: int) -> str:
-    return f"{path.name}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {at}"
+    def _place(self, path: Path, at: int) -> str:
+        file = "standard input" if self.piped else path.name
+        return f"{file}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {at}"
 
 
 def _find_repeated(hashes: "array[int]") -> set[int]:
@@ -206,7 +213,7 @@ def find_files(source: str, *, without: Sequence[Path] = ()) -> list[Path]:
         without: Files that are not part of the source, such as a target in the same folder.
 
     Raises:
-        ConfigurationError: There are none, or one has an unknown format.
+        ConfigurationError: There are none, or one has an unknown format, or is a JSON array.
     """
     known = ", ".join(FORMATS)
     path = Path(source)
@@ -219,8 +226,11 @@ def find_files(source: str, *, without: Sequence[Path] = ()) -> list[Path]:
     skipped = {file.resolve() for file in without}
     found = sorted(file for file in found if file.resolve() not in skipped)
     if not found:
-        raise ConfigurationError(f"{source}: no such file, and no folder or glob of files ({known})")
+        missing = "the folder has no such file" if path.is_dir() else "no such file, and no folder or glob of files"
+        raise ConfigurationError(f"{source}: {missing} ({known})")
     for file in found:
+        if file.suffix.lower() in JSON:
+            refuse_array(file)
         if file.suffix.lower() not in FORMATS:
             hint = " (.jsonl has one JSON object per line)" if file.suffix.lower() == ".json" else ""
             raise ConfigurationError(f"{file}: unknown format; the formats are {known}{hint}")

@@ -62,7 +62,8 @@ def read_config(config: str | Mapping[str, Any]) -> dict[str, Any]:
     if "provider" not in config:
         raise ConfigurationError("the configuration names no provider")
     arguments = dict(config)
-    if isinstance(quota := arguments.get("quota"), Mapping):
+    quota = arguments.get("quota")
+    if quota is not None and not isinstance(quota, Quota):
         arguments["quota"] = Quota.from_mapping(quota)
     return arguments
 

@@ -75,8 +75,8 @@ class Call(Generic[V]):
         cache_key: None without a cache.
         warn: Reports a retry or a pause.
         notify: Reports any other event, None if nobody listens.
-        in_flight: One mark per request whose answer is awaited or being read.
         progressed: When the call last received a vector.
+        failure: The last error since then.
         dimension: Length of the dense vectors received.
     """
 
@@ -91,21 +91,11 @@ class Call(Generic[V]):
     cache_key: CacheKey | None = None
     warn: Notify = field(default=lambda *event: None)
     notify: Notify | None = None
-    in_flight: set[object] = field(default_factory=set)
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
     progressed: float = float("-inf")
+    failure: SparseEmbedError | None = None
     dimension: int | None = None
-
-    @contextmanager
-    def sending(self) -> Iterator[None]:
-        """Around a request, until what it received is kept."""
-        mark = object()
-        self.in_flight.add(mark)
-        try:
-            yield
-        finally:
-            self.in_flight.discard(mark)
 
 
 @dataclass(slots=True)
@@ -163,6 +153,7 @@ def track(call: Call[V], chunks: Iterable[Chunk[V]]) -> Iterator[None]:
                 error.partial |= chunk.partial()
         raise
     finally:
+        call.failure = None  # its traceback holds the call
         if call.notify is not None:
             name = None if failed is None else type(failed).__name__
             status = getattr(failed, "status", None)

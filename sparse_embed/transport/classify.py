@@ -33,6 +33,7 @@ BRIEFLY: Final = 2
 ALWAYS: Final = sys.maxsize  # as often as the call's policy allows
 
 FaultKind = Literal["timeout", "connection", "refused", "unknown host", "untrusted", "not tls"]
+NOT_SENT: Final[frozenset[FaultKind]] = frozenset({"refused", "unknown host", "untrusted", "not tls"})
 RETRIES: Final[dict[FaultKind, int]] = {
     "timeout": ALWAYS,
     "connection": ALWAYS,

@@ -23,7 +23,7 @@ from sparse_embed.providers.base import Answer, Reply, Request
 from sparse_embed.quota import Turn
 from sparse_embed.transport.batching import Batch, even_batches
 from sparse_embed.transport.call import Call, Chunk
-from sparse_embed.transport.classify import Fault, Outcome, classify, error_for_pause, error_for_quota
+from sparse_embed.transport.classify import NOT_SENT, Fault, Outcome, classify, error_for_pause, error_for_quota
 from sparse_embed.transport.retry import backoff, lengthen
 
 V = TypeVar("V")
@@ -72,6 +72,7 @@ Flow: TypeAlias = Generator[Effect, Outcome | Mapping[str, Any] | None, T]
 PERMIT: Final = Permit()
 PERMIT_AGAIN: Final = Permit(again=True)
 LONGEST_NAP: Final = 0.2  # seconds until a waiting request checks its wait again; or a part of a longer wait
+LINE_MOVES: Final = 2.0  # seconds, at most, until it checks its place in a quota's line, which others may leave
 
 
 class _Deadline:
@@ -162,26 +163,27 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
     sent = failures = 0
     while True:
         yield from _wait_to_start(call, deadline, error, batch, turn)
-        left = deadline.left()
-        if left <= 0:
-            raise error or error_for_pause(call.provider, batch, 0.0)
+        seconds = _choose_timeout(call, deadline, error, batch, turn)
         start = call.clock()
         if call.notify is not None:
             call.notify(RequestSent, len(batch.texts), sent + 1)
-        with call.sending():
-            outcome = yield Send(request, left if call.timeout is None else min(call.timeout, left))
-            assert isinstance(outcome, Reply | Fault)  # noqa: S101  # what a driver answers to Send
-            call.meter.add(requests=1, retries=int(sent > 0))
-            sent += 1
-            result = classify(call.provider, call.decode, batch, outcome)
-            now = call.clock()
-            if isinstance(result, Answer):
-                if turn is not None:
-                    turn.end(now, result.total_tokens or None)
-                yield from _receive(chunk, batch, result, start, now)
-                return
+        outcome = yield Send(request, seconds)
+        assert isinstance(outcome, Reply | Fault)  # noqa: S101  # what a driver answers to Send
+        call.meter.add(requests=1, retries=int(sent > 0))
+        sent += 1
+        result = classify(call.provider, call.decode, batch, outcome)
+        now = call.clock()
+        if isinstance(result, Answer):
+            received = _keep(chunk, batch, result, start, now)
+            if turn is not None:  # not earlier: others of the call wait for this answer before they fail
+                turn.end(now, result.total_tokens or None)
+            if call.cache_key is not None:  # on arrival: a vector that was paid for survives whatever comes next
+                yield Remember(call.cache_key, received)
+            return
         error, retries_allowed = result
-        if turn is not None:
+        if turn is not None and isinstance(outcome, Fault) and outcome.kind in NOT_SENT:
+            turn.end(now, 0, requests=0)
+        elif turn is not None:
             turn.end(now, 0 if 400 <= (error.status or 0) < 500 else None)  # what is refused uses no tokens
         if error.status == 413 and len(batch.texts) > 1:
             for half in batch.halves():
@@ -191,6 +193,7 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
         error.texts = batch.span
         error.attempts = sent
         error.elapsed = now - started
+        call.failure = error
         limited = isinstance(error, RateLimitError)
         if call.retry.counts_rate_limits or not limited:
             failures += 1
@@ -200,6 +203,19 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
         call.warn(Retrying, type(error).__name__, error.status, sent, wait)
         if not limited:
             yield deadline.pause(wait)
+
+
+def _choose_timeout(
+    call: Call[V], deadline: _Deadline, error: SparseEmbedError | None, batch: Batch, turn: Turn | None
+) -> float:
+    """Seconds that a request may take."""
+    left = deadline.left()
+    if left <= 0:
+        over = error_for_pause if turn is None else error_for_quota
+        raise error or call.failure or over(call.provider, batch, 0.0)
+    if turn is not None and turn.accompanied and error is None:
+        left = call.retry.deadline  # the other's answer restarts the deadline; without one, it ends the call
+    return left if call.timeout is None else min(call.timeout, left)
 
 
 def _choose_wait(call: Call[V], error: SparseEmbedError, start: float, now: float) -> float:
@@ -213,16 +229,15 @@ def _choose_wait(call: Call[V], error: SparseEmbedError, start: float, now: floa
     return wait or backoff(error.attempts, call.random())
 
 
-def _receive(chunk: Chunk[V], batch: Batch, answer: Answer[V], sent: float, now: float) -> Flow[None]:
+def _keep(chunk: Chunk[V], batch: Batch, answer: Answer[V], sent: float, now: float) -> dict[str, V]:
     call = chunk.call
     received = dict(zip(batch.texts, answer.vectors, strict=True))
     chunk.found.update(received)
-    call.progressed = now
+    call.progressed, call.failure = now, None
     call.dimension = answer.dimension
     call.pace.succeeded(sent)
     call.meter.add(total_tokens=answer.total_tokens, texts=len(batch.texts), engine=answer.engine)
-    if call.cache_key is not None:  # on arrival: a vector that was paid for survives whatever comes next
-        yield Remember(call.cache_key, received)
+    return received
 
 
 def _wait_to_start(
@@ -237,15 +252,16 @@ def _wait_to_start(
         while (wait := turn.wait(now)).own:
             # As with the pace: a place in a moving line is kept, also if it is far from the front.
             left = deadline.left()
-            if wait.first >= left:
-                if left <= 0 or not call.in_flight:
-                    raise error or error_for_quota(call.provider, batch, wait.first)
-                yield Sleep(LONGEST_NAP)  # an answer on its way is paid for, and gives the call more time
-                now = call.clock()
-                continue
-            nap = min(wait.own, max(wait.own / 2, LONGEST_NAP))  # the line may become shorter
-            yield deadline.pause(nap)
-            now = max(now + nap, call.clock())
+            if left <= 0 or (wait.first >= left and not turn.accompanied):
+                raise error or call.failure or error_for_quota(call.provider, batch, wait.first)
+            if wait.first < left:
+                half = min(wait.own / 2, LINE_MOVES)  # the line may become shorter
+                nap = min(wait.own, max(half, LONGEST_NAP), left)
+                yield deadline.pause(nap)
+                now = max(now + nap, call.clock())
+            else:  # an answer on its way is paid for, and gives the call more time
+                yield Sleep(min(LONGEST_NAP, left))
+                now = max(now, call.clock())
         yield from _wait_for_turn(call, deadline, error, batch)
         now = max(now, call.clock())  # the clock lags behind where `sparse_embed.testing.no_wait` shortens pauses
         if turn.start(now):

@@ -156,6 +156,10 @@ def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  #
     assert reason in rejected["reason"]
 
 
+def pipe(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
 @pytest.mark.parametrize(
     "content", [b'[{"text": "a"}, {"text": "b"}]', b'\xef\xbb\xbf\n [\n{"text": "a"},\n{"text": "b"}\n]']
 )
@@ -172,15 +176,50 @@ def test_a_file_that_is_one_json_array_is_refused_with_the_way_to_convert_it(
     assert [row["text"] for row in read_target(tmp_path / "out.jsonl")] == ["a", "b"]
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.jsonl", b""), ("a.jsonl", b"\n \n"), ("a.csv", b"text\n")])
-def test_a_source_without_a_row_is_refused_and_leaves_no_target(
-    name: str, content: bytes, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.jsonl", b"", ""),
+        ("a.jsonl", b"\n \n", ""),
+        ("a.csv", b"", ""),
+        ("a.csv", b"text\n", ""),
+        ("a.jsonl", b'{\n"text": "a"\n}', " that can be read: a.jsonl, line 1: not JSON: EOF while parsing an object"),
+        ("-", b"", ""),
+        ("-", b"5\n", " that can be read: standard input, line 1: not a JSON object"),
+    ],
+)
+def test_a_source_without_a_row_is_refused_and_leaves_no_target(  # noqa: PLR0917  # fixtures
+    name: str, content: bytes, why: str, chroma: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = tmp_path / name
-    source.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=re.escape(f"there is no row in {source}")):
-        embed_file(source, tmp_path / "out.jsonl", sparse=chroma)
-    assert list(tmp_path.iterdir()) == [source]
+    source = name if name == "-" else tmp_path / name
+    pipe(content, monkeypatch)
+    if isinstance(source, Path):
+        source.write_bytes(content)
+    said = f"there is no row in {'standard input' if name == '-' else source}{why}"
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        embed_file(source, tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
+    assert [path.name for path in tmp_path.iterdir()] == ([] if name == "-" else [name])
+
+
+def test_an_array_on_standard_input_is_converted_in_the_pipe(
+    chroma: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b'[{"text": "a"}, {"text": "b"}]'
+    pipe(content, monkeypatch)
+    with pytest.raises(ConfigurationError, match="standard input begins like one JSON array") as refused:
+        embed_file("-", tmp_path / "out.jsonl", sparse=chroma)
+    assert list(tmp_path.iterdir()) == []
+    [command] = re.findall(r"… \| (.*) \| sparse-embed embed - …", str(refused.value))
+    pipe(subprocess.run(command, shell=True, check=True, input=content, stdout=subprocess.PIPE).stdout, monkeypatch)
+    assert embed_file("-", tmp_path / "out.jsonl", sparse=chroma).rows == 2
+
+
+def test_an_array_in_a_json_file_is_told_how_to_become_lines(chroma: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "docs.json").write_text("[]")
+    with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path}/docs.json begins like one JSON array")):
+        embed_file(tmp_path / "docs.json", tmp_path / "out.jsonl", sparse=chroma)
+    with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path}: the folder has no such file (.jsonl,")):
+        embed_file(tmp_path, tmp_path / "out.jsonl", sparse=chroma)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +256,7 @@ def test_wrong_options_are_refused_before_anything_is_sent(  # noqa: PLR0917  # 
     monkeypatch.chdir(source.parent)
     monkeypatch.delenv("PINECONE_API_KEY", raising=False)
     Path("docs.txt").write_text("a text")
-    Path("docs.json").write_text("[]")
+    Path("docs.json").write_text("{}")
     given = {"source": "docs.jsonl", "target": "out.jsonl"} | ({"sparse": chroma} if options else {}) | options
     with pytest.raises(SparseEmbedError, match=re.escape(said)):
         embed_file(given.pop("source"), given.pop("target"), **given)
@@ -354,7 +393,7 @@ def test_standard_input_is_json_lines(
     chroma: dict[str, Any], tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source.read_bytes())))
+        pipe(source.read_bytes(), monkeypatch)
         embed_file("-", tmp_path / "out.jsonl", sparse=chroma)
     assert_right(read_target(tmp_path / "out.jsonl"), "sparse")
 
