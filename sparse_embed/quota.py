@@ -192,7 +192,7 @@ class Turn:
         self._size = sum(len(text.encode()) + BYTES_PER_TEXT for text in texts)
         self._call = call
         self._taken: Amounts | None = None
-        self._was_first = False
+        self._keeps_place = False
         self.accompanied = False
 
     def is_too_large(self) -> bool:
@@ -204,7 +204,7 @@ class Turn:
         line = self._quota._line
         with self._quota._lock:
             if self not in line:
-                line.insert(0 if self._was_first else self._place(), self)
+                line.insert(0 if self._keeps_place else self._place(), self)
             ahead, first = NOTHING, math.inf
             for turn in line:
                 if turn is self or (turn._call is self._call and first == math.inf):
@@ -246,8 +246,8 @@ class Turn:
             if self._taken is None:
                 return
             taken, self._taken = self._taken, None
-            quota._started.remove(self)
-            self._was_first = not requests
+            quota._started.discard(self)  # a forked quota knows none of its parent's requests
+            self._keeps_place = not requests
             used = Amounts(requests, taken.tokens if tokens is None else tokens)
             for limit, *amounts in zip(quota._limits, taken, used, strict=True):
                 limit.end(now, *amounts)
