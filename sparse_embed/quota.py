@@ -16,6 +16,7 @@ Tokens are estimated from the length of the texts, and corrected as soon as the 
 the highest recent number of tokens per byte, and a tenth more.
 """
 
+import itertools
 import math
 import threading
 from collections import Counter, deque
@@ -99,6 +100,7 @@ class Limits(NamedTuple):
 
 
 NOTHING: Final = Amounts(0, 0)
+NUMBERS: Final = itertools.count()  # of turns, in the order in which they are made
 
 
 class Quota(ForkAware):
@@ -192,7 +194,8 @@ class Turn:
         self._size = sum(len(text.encode()) + BYTES_PER_TEXT for text in texts)
         self._call = call
         self._taken: Amounts | None = None
-        self._keeps_place = False
+        self._number = next(NUMBERS)
+        self._returns = False
         self.accompanied = False
 
     def is_too_large(self) -> bool:
@@ -204,7 +207,7 @@ class Turn:
         line = self._quota._line
         with self._quota._lock:
             if self not in line:
-                line.insert(0 if self._keeps_place else self._place(), self)
+                line.insert(self._place(), self)
             ahead, first = NOTHING, math.inf
             for turn in line:
                 if turn is self or (turn._call is self._call and first == math.inf):
@@ -219,11 +222,13 @@ class Turn:
             return Wait(own, first)
 
     def start(self, now: float) -> bool:
-        """Take the request's part of the quota; if others were faster, the turn is the first in line again."""
+        """Take the request's part of the quota; if others were faster, the turn is among the first in line again."""
         with self._quota._lock:
             if self._wait(now, NOTHING):
-                self._quota._line.insert(0, self)
+                self._returns = True
+                self._quota._line.insert(self._place(), self)
                 return False
+            self._returns = False
             self._look_around()
             self._taken = self._estimate()
             self._quota._started.add(self)
@@ -237,7 +242,7 @@ class Turn:
         Args:
             now: As everywhere.
             tokens: What the request has used. None if that is unknown: the estimate stays.
-            requests: 0 if it has not left this machine: then its next attempt is the first in line.
+            requests: 0 if it has not left this machine: then its next attempt is among the first in line.
         """
         quota = self._quota
         with quota._lock:
@@ -247,7 +252,7 @@ class Turn:
                 return
             taken, self._taken = self._taken, None
             quota._started.discard(self)  # a forked quota knows none of its parent's requests
-            self._keeps_place = not requests
+            self._returns = not requests
             used = Amounts(requests, taken.tokens if tokens is None else tokens)
             for limit, *amounts in zip(quota._limits, taken, used, strict=True):
                 limit.end(now, *amounts)
@@ -259,9 +264,14 @@ class Turn:
         self.accompanied = any(turn._call is self._call for turn in self._quota._started)
 
     def _place(self) -> int:
-        """Calls alternate: behind as many requests of every other call as of this one, and one more."""
+        """Calls alternate: behind as many requests of every other call as of this one, and one more.
+
+        Those that have been at the front and come back are before all others, in the order in which they were made.
+        """
         seen: Counter[int] = Counter()
         line = self._quota._line
+        if self._returns:
+            return sum(turn._returns and turn._number < self._number for turn in line)
         most = sum(turn._call is self._call for turn in line) + 1
         for place, turn in enumerate(line):
             seen[id(turn._call)] += 1

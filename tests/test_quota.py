@@ -207,6 +207,15 @@ def test_a_call_that_cannot_go_on_says_what_failed_before(use):
 
 
 @both_ways
+def test_texts_are_sent_nearly_in_their_order(use):  # threads may overtake each other by a little
+    texts = [f"text {at}" for at in range(24)]
+    with meeting(lambda seen: GOOD, batch_size=1, quota=Quota(requests_per_minute=3000)) as (server, encoder):
+        use(encoder, "embed_documents", texts)
+        places = [texts.index(text) for [text] in server.texts]
+        assert max(abs(place - at) for at, place in enumerate(places)) <= 4
+
+
+@both_ways
 def test_a_refused_request_takes_no_tokens_from_the_quota(use):
     text = "x" * 400  # two thirds of the minute's tokens, as estimated
     with meeting(first(status(400)), quota=Quota(tokens_per_minute=200)) as (_, encoder):

@@ -6,6 +6,7 @@ A class joins with one line in `SUBJECTS`.
 import asyncio
 import copy
 import io
+import json
 import logging
 import pickle
 import traceback
@@ -286,6 +287,25 @@ def test_a_gateway_that_echoes_a_secret_does_not_make_an_error_show_it(use, secr
             use(encoder, "embed_query", "fox")
         for text in (text for part in shown(caught.value) for text in leaves(part)):
             assert "top-secret" not in text
+
+
+HEADERS = {
+    "two spaces": ("two  spaces-top-secret", "got {}"),
+    "a backslash": ("corp\\top-secret", "got {}"),
+    "quotes": ('{"tenant": "top-secret"}', "got {}"),
+    "without its scheme": ("Bearer top-secret-0815", "bad token top-secret-0815"),
+}
+
+
+@both_ways
+@pytest.mark.parametrize(("value", "answer"), HEADERS.values(), ids=HEADERS)
+@pytest.mark.parametrize("escape", [str, repr, json.dumps])
+def test_a_gateway_that_echoes_a_header_in_another_form_does_not_make_an_error_show_it(use, value, answer, escape):
+    echo = Action(400, {"error": {"message": answer.replace("{}", escape(value))}})
+    with meeting(lambda _: echo, default_headers={"x-token": value}) as (_, encoder):
+        with pytest.raises(SparseEmbedError) as caught:
+            use(encoder, "embed_query", "fox")
+        assert "top-secret" not in str(caught.value)
 
 
 @both_ways

@@ -194,7 +194,8 @@ def read_error(reply: Reply) -> tuple[str, str | None]:
         if isinstance(error, list):
             error = "; ".join(_detail(item) for item in error)
         message = error if isinstance(error, str) else ""
-    return reply.hide(" ".join(message.split()))[:MAX_ERROR_TEXT], code
+    # Hidden before spaces are changed, and after: an entity or a line break may have stood in a secret.
+    return reply.hide(" ".join(reply.hide(message).split()))[:MAX_ERROR_TEXT], code
 
 
 def _detail(item: object) -> str:

@@ -4,6 +4,7 @@ Decides which thread, event loop and process uses which connections, writes the 
 of connection error from another. Leaves retries to ``flow`` and waiting to ``run``.
 """
 
+import json
 import socket
 import ssl
 import threading
@@ -327,10 +328,16 @@ class _Masked(str):
 
 
 def _hide(secrets: list[_Masked], text: str) -> str:
-    """The text without the secrets: a server that refuses one may quote it."""
-    for secret in sorted(secrets, key=len, reverse=True):  # one may contain another
-        if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, "**********")
+    """The text without the secrets: a server that refuses one may quote it, also escaped or without its scheme."""
+    forms = {
+        form
+        for secret in secrets
+        for part in (str(secret), secret.partition(" ")[2])  # "Bearer …" names a scheme
+        for form in (part, json.dumps(part)[1:-1], repr(part)[1:-1])
+    }
+    for form in sorted(forms, key=len, reverse=True):  # one may contain another
+        if len(form) >= SHORTEST_SECRET:
+            text = text.replace(form, "**********")
     return text
 
 
