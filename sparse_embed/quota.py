@@ -268,10 +268,10 @@ class Turn:
 
         Those that have been at the front and come back are before all others, in the order in which they were made.
         """
-        seen: Counter[int] = Counter()
         line = self._quota._line
         if self._returns:
             return sum(turn._returns and turn._number < self._number for turn in line)
+        seen: Counter[int] = Counter()
         most = sum(turn._call is self._call for turn in line) + 1
         for place, turn in enumerate(line):
             seen[id(turn._call)] += 1

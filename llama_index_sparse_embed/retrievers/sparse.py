@@ -6,7 +6,7 @@ Leaves vectors to the encoder, and the search to the index.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, cast
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -26,10 +26,9 @@ from llama_index_sparse_embed.retrievers._base import (
     embed_query,
 )
 from sparse_embed import ConfigurationError, SparseVector
+from sparse_embed.filters import Predicate
 from sparse_embed.index import InvertedIndex, Origin
 from sparse_embed.options import check_count
-
-Accepts = Callable[[Mapping[str, Any]], bool]
 
 
 class SparseRetriever(BaseRetriever):
@@ -211,7 +210,7 @@ def _texts(nodes: Sequence[BaseNode]) -> list[str]:
     return [node.get_content(MetadataMode.EMBED) for node in nodes]
 
 
-def _build_filter(filters: MetadataFilters) -> Accepts:
+def _build_filter(filters: MetadataFilters) -> Predicate:
     """LlamaIndex's own filter function, extended to nested groups, which it refuses (core 0.14)."""
     if not isinstance(filters, MetadataFilters):
         raise ConfigurationError(f"filters must be LlamaIndex's MetadataFilters, not {type(filters).__name__}")
@@ -221,7 +220,7 @@ def _build_filter(filters: MetadataFilters) -> Accepts:
             parts.append(_build_filter(one))
         else:
             alone = build_metadata_filter_fn(cast(Any, _get_metadata), MetadataFilters(filters=[one]))
-            parts.append(cast(Accepts, alone))
+            parts.append(cast(Predicate, alone))
     if filters.condition == FilterCondition.OR:
         return lambda fields: not parts or any(part(fields) for part in parts)
     if filters.condition == FilterCondition.NOT:

@@ -94,7 +94,6 @@ class FileTarget:
             yield
         finally:
             self._open.close()
-            self.spool.unlink(missing_ok=True)
             lock.release()
             if not any(file.name != "lock" for file in self._parts.iterdir()):
                 shutil.rmtree(self._parts, ignore_errors=True)

@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
@@ -154,7 +154,8 @@ def embed_file(
                 f"{row.where}: {row.reason} (on_bad_row='skip' or --on-bad-row skip leaves it out)"
             )
 
-    with output.locked():
+    with output.locked(), ExitStack() as at_end:
+        at_end.callback(output.spool.unlink, missing_ok=True)
         output.check(settings)
         piped = str(source) == STDIN
         files = _read_stdin(output.spool) if piped else find_files(str(source), without=output.own_files)

@@ -94,7 +94,6 @@ class QdrantTarget:
             yield
         finally:
             self._client.close()
-            self.spool.unlink(missing_ok=True)
             lock.release()
 
     def check(self, settings: Mapping[str, Any]) -> None:

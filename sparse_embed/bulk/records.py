@@ -30,15 +30,13 @@ def refuse_array(path: Path, *, piped: bool = False) -> None:
             return
     code = "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]"
     convert = f"{quote(sys.executable)} -c '{code}'"
-    lines = path.with_name(f"{path.stem}.lines.jsonl")
-    raise ConfigurationError(
-        f"{'standard input' if piped else path} begins like one JSON array, and JSON Lines has an object in each line. "
-        + (
-            f"Convert it in the pipe: … | {convert} | sparse-embed embed - …"
-            if piped
-            else f"Convert it, and embed the new file instead: {convert} < {quote(str(path))} > {quote(str(lines))}"
-        )
-    )
+    if piped:
+        name, advice = "standard input", f"Convert it in the pipe: … | {convert} | sparse-embed embed - …"
+    else:
+        lines = path.with_name(f"{path.stem}.lines.jsonl")
+        name, advice = str(path), "Convert it, and embed the new file instead: "
+        advice += f"{convert} < {quote(str(path))} > {quote(str(lines))}"
+    raise ConfigurationError(f"{name} begins like one JSON array, and JSON Lines has an object in each line. {advice}")
 
 
 def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:

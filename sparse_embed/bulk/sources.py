@@ -102,7 +102,7 @@ class Source:
         """
         types = dict.fromkeys([*([] if self.id is None else ["id"]), *self.keep], pa.null()) if typed else {}
         rows, records, missing, present = 0, self._records(), set(self._columns()), list[str]()
-        readable, bad, hashes = 0, list[BadRow](), array("q")
+        readable, bad, hashes = False, list[BadRow](), array("q")
         while part := list(islice(records, SLICE)):
             good = []
             for number, (path, at, record) in enumerate(part, rows):
@@ -116,7 +116,7 @@ class Source:
                 else:
                     good.append(row)
             rows += len(part)
-            readable += len(good)
+            readable |= bool(good)
             if self.id is not None:
                 hashes.extend(hash(row.id) for row in good)
             for name in types:
@@ -125,10 +125,7 @@ class Source:
         if present and missing:
             raise no_column("the source", missing.pop(), present)
         if not readable:
-            more = f" and {len(self.files) - 1} more files" if len(self.files) > 1 else ""
-            where = "standard input" if self.piped else f"{self.files[0]}{more}"
-            found = f" that can be read: {bad[0].where}: {bad[0].reason}" if bad else ""
-            raise ConfigurationError(f"there is no row in {where}{found}")
+            raise self._no_row(bad)
         if repeated := _find_repeated(hashes):
             self._refuse_repeated(repeated)
         digest = blake2b(digest_size=16)
@@ -137,6 +134,12 @@ class Source:
                 digest.update(file_digest(file, "sha256").digest())
         types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
         return Scan(rows, digest.hexdigest(), {"id": pa.int64()} | types | (self._declared() if typed else {}))
+
+    def _no_row(self, bad: Sequence[BadRow]) -> ConfigurationError:
+        more = f" and {len(self.files) - 1} more files" if len(self.files) > 1 else ""
+        where = "standard input" if self.piped else f"{self.files[0]}{more}"
+        found = f" that can be read: {bad[0].where}: {bad[0].reason}" if bad else ""
+        return ConfigurationError(f"there is no row in {where}{found}")
 
     def _refuse_repeated(self, hashes: set[int]) -> None:
         """Raise for the first id of these hashes that occurs twice; different ids may share a hash."""
@@ -229,10 +232,11 @@ def find_files(source: str, *, without: Sequence[Path] = ()) -> list[Path]:
         missing = "the folder has no such file" if path.is_dir() else "no such file, and no folder or glob of files"
         raise ConfigurationError(f"{source}: {missing} ({known})")
     for file in found:
-        if file.suffix.lower() in JSON:
+        suffix = file.suffix.lower()
+        if suffix in JSON:
             refuse_array(file)
-        if file.suffix.lower() not in FORMATS:
-            hint = " (.jsonl has one JSON object per line)" if file.suffix.lower() == ".json" else ""
+        if suffix not in FORMATS:
+            hint = " (.jsonl has one JSON object per line)" if suffix in JSON else ""
             raise ConfigurationError(f"{file}: unknown format; the formats are {known}{hint}")
     return found
 

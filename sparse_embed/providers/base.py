@@ -194,7 +194,7 @@ def read_error(reply: Reply) -> tuple[str, str | None]:
         if isinstance(error, list):
             error = "; ".join(_detail(item) for item in error)
         message = error if isinstance(error, str) else ""
-    # Hidden before spaces are changed, and after: an entity or a line break may have stood in a secret.
+    # Hidden before and after spaces are changed: a secret may hold two spaces, or be quoted with a line break for one.
     return reply.hide(" ".join(reply.hide(message).split()))[:MAX_ERROR_TEXT], code
 
 

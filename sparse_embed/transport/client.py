@@ -4,7 +4,6 @@ Decides which thread, event loop and process uses which connections, writes the 
 of connection error from another. Leaves retries to ``flow`` and waiting to ``run``.
 """
 
-import json
 import socket
 import ssl
 import threading
@@ -23,6 +22,7 @@ from sparse_embed.providers.base import Provider, Reply
 from sparse_embed.settings import LOOPBACK, Address, Settings
 from sparse_embed.transport.classify import Fault, FaultKind, Outcome
 from sparse_embed.transport.flow import Send
+from sparse_embed.transport.masking import Hide, Masked, hide_secrets
 from sparse_embed.transport.permits import TaskPermits, ThreadPermits
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 # Named here so that the rest of the package, and users' type hints, need no import of httpx.
 SyncClient = httpx.Client
 AsyncClient = httpx.AsyncClient
-Hide = Callable[[str], str]
 
 
 class Exchange(NamedTuple):
@@ -71,8 +70,6 @@ NOT_TLS: Final = (
     "HTTP_REQUEST",
     "UNKNOWN_PROTOCOL",
 )
-# A shorter "key" is a made-up one such as "local" or "any"; hiding such a word would make messages unreadable.
-SHORTEST_SECRET: Final = 8
 # Loopback may have plain http because no proxy is used for it: these names win over the environment's (httpx 0.28).
 DIRECT: Final = {f"all://{f'[{host}]' if ':' in host else host}": None for host in (*LOOPBACK, "*.localhost")}
 
@@ -282,8 +279,8 @@ class HttpLayer(ForkAware):
         return _reply(response, hide, address)
 
     def _prepare(self, send: Send, address: Address) -> tuple[httpx.URL, dict[str, str], Hide]:
-        key = _Masked(address.api_key.get_secret_value())
-        own = {name: _Masked(value) for name, value in self._settings.default_headers.items()}
+        key = Masked(address.api_key.get_secret_value())
+        own = {name: Masked(value) for name, value in self._settings.default_headers.items()}
         headers = {
             "user-agent": _user_agent(),
             **own,
@@ -291,7 +288,7 @@ class HttpLayer(ForkAware):
             **send.request.headers,
             self._provider.key_header: key,
         }
-        return _url(address.base_url, send.request.path), headers, partial(_hide, [key, *own.values()])
+        return _url(address.base_url, send.request.path), headers, partial(hide_secrets, [key, *own.values()])
 
     def close(self) -> None:
         """Close every connection; the next request opens new ones. A caller's own clients stay open.
@@ -316,29 +313,6 @@ class HttpLayer(ForkAware):
             side.keeper.detach()
             await side.lifetime.aclose()
         self.close()
-
-
-class _Masked(str):
-    """A secret that is not shown by tools that print local variables."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'**********'"
-
-
-def _hide(secrets: list[_Masked], text: str) -> str:
-    """The text without the secrets: a server that refuses one may quote it, also escaped or without its scheme."""
-    forms = {
-        form
-        for secret in secrets
-        for part in (str(secret), secret.partition(" ")[2])  # "Bearer …" names a scheme
-        for form in (part, json.dumps(part)[1:-1], repr(part)[1:-1])
-    }
-    for form in sorted(forms, key=len, reverse=True):  # one may contain another
-        if len(form) >= SHORTEST_SECRET:
-            text = text.replace(form, "**********")
-    return text
 
 
 def _reply(response: httpx.Response, hide: Hide, address: Address) -> Reply:
