@@ -33,6 +33,8 @@ SHARES: Final = 32  # a request takes at most this part of a minute's tokens
 LATE: Final = 0.05  # seconds that a thread or an event loop may wake too late, without delaying the next start
 EXACT: Final = 1e-6  # seconds, far above the clock's rounding errors
 RECHECK: Final = 0.1  # seconds, while the window is full of requests whose answers have not arrived
+LOOK: Final = 2.0  # seconds, at most, until a request looks at its place in line again, which others may have left
+LOOKS: Final = 50  # per second, at most, of a whole line: each takes time that grows with the line
 TOKENS_PER_BYTE: Final = 0.3  # until answers report tokens; English has about 0.23, few languages have more than this
 BYTES_PER_TEXT: Final = 10  # added to each text, for the tokens with which models begin and end a text
 HEADROOM: Final = 1.1
@@ -75,10 +77,11 @@ class Limit:
 
 
 class Wait(NamedTuple):
-    """Seconds until a request may start, and until the first waiting request of the same call may."""
+    """Seconds until a request may start, until the first waiting request of the same call may, and to the next look."""
 
     own: float
     first: float
+    look: float
 
 
 class Amounts(NamedTuple):
@@ -86,10 +89,6 @@ class Amounts(NamedTuple):
 
     requests: float
     tokens: float
-
-    def plus(self, other: "Amounts") -> "Amounts":
-        """The sum."""
-        return Amounts(self.requests + other.requests, self.tokens + other.tokens)
 
 
 class Limits(NamedTuple):
@@ -100,7 +99,7 @@ class Limits(NamedTuple):
 
 
 NOTHING: Final = Amounts(0, 0)
-NUMBERS: Final = itertools.count()  # of turns, in the order in which they are made
+TURN_NUMBERS: Final = itertools.count()
 
 
 class Quota(ForkAware):
@@ -161,7 +160,7 @@ class Quota(ForkAware):
         self._limits = Limits(*(Limit(math.inf if value is None else value) for value in self._per_minute.values()))
         self._tokens_per_byte = TOKENS_PER_BYTE
         self._line: list[Turn] = []
-        self._started: set[Turn] = set()
+        self._started: dict[Turn, Amounts] = {}
 
     def __getstate__(self) -> dict[str, int | None]:
         return self._per_minute
@@ -193,8 +192,7 @@ class Turn:
         self._quota = quota
         self._size = sum(len(text.encode()) + BYTES_PER_TEXT for text in texts)
         self._call = call
-        self._taken: Amounts | None = None
-        self._number = next(NUMBERS)
+        self._number = next(TURN_NUMBERS)
         self._returns = False
         self.accompanied = False
 
@@ -207,32 +205,32 @@ class Turn:
         line = self._quota._line
         with self._quota._lock:
             if self not in line:
-                line.insert(self._place(), self)
-            ahead, first = NOTHING, math.inf
-            for turn in line:
+                self._join_line()
+            tokens, first = 0.0, math.inf
+            for place, turn in enumerate(line):
                 if turn is self or (turn._call is self._call and first == math.inf):
-                    own = turn._wait(now, ahead)
+                    own = turn._wait(now, Amounts(place, tokens))
                     first = min(first, own)
                 if turn is self:
                     break
-                ahead = ahead.plus(turn._estimate())
+                tokens += turn._tokens()
+            look = min(own / 2, max(LOOK, len(line) / LOOKS))
             if not own:
                 line.remove(self)
-            self._look_around()
-            return Wait(own, first)
+            self._see_others()
+            return Wait(own, first, look)
 
     def start(self, now: float) -> bool:
-        """Take the request's part of the quota; if others were faster, the turn is among the first in line again."""
+        """Take the request's part of the quota; if others were faster, the turn is in line again."""
         with self._quota._lock:
             if self._wait(now, NOTHING):
                 self._returns = True
-                self._quota._line.insert(self._place(), self)
+                self._join_line()
                 return False
             self._returns = False
-            self._look_around()
-            self._taken = self._estimate()
-            self._quota._started.add(self)
-            for limit, amount in zip(self._quota._limits, self._taken, strict=True):
+            self._see_others()
+            self._quota._started[self] = amounts = self._estimate()
+            for limit, amount in zip(self._quota._limits, amounts, strict=True):
                 limit.take(now, amount)
             return True
 
@@ -242,16 +240,15 @@ class Turn:
         Args:
             now: As everywhere.
             tokens: What the request has used. None if that is unknown: the estimate stays.
-            requests: 0 if it has not left this machine: then its next attempt is among the first in line.
+            requests: 0 if it has not left this machine: it returns to the line as if it had not started.
         """
         quota = self._quota
         with quota._lock:
             if self in quota._line:
                 quota._line.remove(self)
-            if self._taken is None:
+            taken = quota._started.pop(self, None)
+            if taken is None:  # also in a forked process, whose quota counts none of its parent's requests
                 return
-            taken, self._taken = self._taken, None
-            quota._started.discard(self)  # a forked quota knows none of its parent's requests
             self._returns = not requests
             used = Amounts(requests, taken.tokens if tokens is None else tokens)
             for limit, *amounts in zip(quota._limits, taken, used, strict=True):
@@ -260,19 +257,28 @@ class Turn:
                 seen, known = tokens / self._size, quota._tokens_per_byte
                 quota._tokens_per_byte = max(seen, known + FORGET * (seen - known))
 
-    def _look_around(self) -> None:
+    def _see_others(self) -> None:
         self.accompanied = any(turn._call is self._call for turn in self._quota._started)
 
-    def _place(self) -> int:
-        """Calls alternate: behind as many requests of every other call as of this one, and one more.
+    def _join_line(self) -> None:
+        """Take a place for the call; its requests have the call's places in the order in which they were made."""
+        line = self._quota._line
+        line.insert(self._place(sum(turn._call is self._call for turn in line) + 1), self)
+        places = [place for place, turn in enumerate(line) if turn._call is self._call]
+        turns = sorted((line[place] for place in places), key=lambda turn: turn._number)
+        for place, turn in zip(places, turns, strict=True):
+            line[place] = turn
 
-        Those that have been at the front and come back are before all others, in the order in which they were made.
+    def _place(self, most: int) -> int:
+        """Calls alternate: behind as many requests of every other call as the call has now, which are `most`.
+
+        A call whose only request has been at the front, and comes back, keeps its place there.
         """
         line = self._quota._line
-        if self._returns:
-            return sum(turn._returns and turn._number < self._number for turn in line)
+        if self._returns and most == 1:
+            earlier = (turn._returns and turn._number < self._number for turn in line)
+            return sum(itertools.takewhile(bool, earlier))
         seen: Counter[int] = Counter()
-        most = sum(turn._call is self._call for turn in line) + 1
         for place, turn in enumerate(line):
             seen[id(turn._call)] += 1
             if seen[id(turn._call)] > most:
@@ -280,9 +286,12 @@ class Turn:
         return len(line)
 
     def _estimate(self) -> Amounts:
+        return Amounts(1, self._tokens())
+
+    def _tokens(self) -> float:
         tokens = math.ceil(self._size * self._quota._tokens_per_byte * HEADROOM)
         # One text may need more than a minute's tokens, or seem to: it is sent when nothing else counts.
-        return Amounts(1, min(tokens, self._quota._limits.tokens.per_minute))
+        return min(tokens, self._quota._limits.tokens.per_minute)
 
     def _wait(self, now: float, ahead: Amounts) -> float:
         """Seconds until the request may start, when those ahead of it take `ahead`."""

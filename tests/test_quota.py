@@ -39,6 +39,7 @@ from sparse_embed import (
     SparseEncoder,
 )
 from sparse_embed.events import RequestSent
+from sparse_embed.quota import Turn
 from sparse_embed.testing import fake_clients, no_wait
 from sparse_embed.transport import client
 from tests.faultserver import GOOD, PATIENCE, RESET, Action, FaultServer, Gate, first, status
@@ -344,6 +345,20 @@ def test_a_query_waits_for_few_requests_of_an_ingestion():
         at = server.texts.index(["question"])
         ingestion.result(PATIENCE)
         assert at <= 4
+
+
+def test_requests_that_come_back_to_the_line_keep_their_order_and_let_others_take_turns():
+    quota = Quota(requests_per_minute=60)
+    faster, query = Turn(quota, ["text"], "another call"), Turn(quota, ["question"], "a query")
+    ingestion = [Turn(quota, ["text"], "an ingestion") for _ in range(6)]
+    for turn in [*ingestion, faster]:
+        assert turn.wait(0.0).own == 0, "nobody has started"
+    assert faster.start(0.0)
+    query.wait(0.0)
+    for at in (3, 0, 5, 1, 2, 4):
+        assert not ingestion[at].start(0.0)
+    seconds = [round(turn.wait(0.0).own) for turn in [query, *ingestion]]
+    assert seconds == [2, 1, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("copied", [lambda quota: pickle.loads(pickle.dumps(quota)), copy.copy, copy.deepcopy])

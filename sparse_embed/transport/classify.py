@@ -116,11 +116,20 @@ def error_for_pause(provider: Provider, batch: Batch, pause: float) -> RateLimit
     )
 
 
-def error_for_quota(provider: Provider, batch: Batch, wait: float) -> RateLimitError:
+def error_for_deadline(provider: Provider, batch: Batch) -> APITimeoutError:
+    """The error of a call whose deadline has passed while a request waited to be sent."""
+    return APITimeoutError(
+        f"the deadline of the call passed before a request to {provider.title} could be sent",
+        provider=provider.name,
+        texts=batch.span,
+    )
+
+
+def error_for_quota(provider: Provider, batch: Batch, wait: float, deadline: float) -> RateLimitError:
     """The error of a call that cannot wait until its quota allows another request."""
     return RateLimitError(
         f"the quota for {provider.title} allows the next request of this call in {wait:.1f} s, which is after the "
-        "deadline of the call",
+        f"deadline of the call ({deadline:g} s without a vector)",
         provider=provider.name,
         retry_after=wait,
         texts=batch.span,

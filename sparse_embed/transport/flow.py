@@ -23,7 +23,15 @@ from sparse_embed.providers.base import Answer, Reply, Request
 from sparse_embed.quota import Turn
 from sparse_embed.transport.batching import Batch, even_batches
 from sparse_embed.transport.call import Call, Chunk
-from sparse_embed.transport.classify import NOT_SENT, Fault, Outcome, classify, error_for_pause, error_for_quota
+from sparse_embed.transport.classify import (
+    NOT_SENT,
+    Fault,
+    Outcome,
+    classify,
+    error_for_deadline,
+    error_for_pause,
+    error_for_quota,
+)
 from sparse_embed.transport.retry import backoff, lengthen
 
 V = TypeVar("V")
@@ -72,7 +80,6 @@ Flow: TypeAlias = Generator[Effect, Outcome | Mapping[str, Any] | None, T]
 PERMIT: Final = Permit()
 PERMIT_AGAIN: Final = Permit(again=True)
 LONGEST_NAP: Final = 0.2  # seconds until a waiting request checks its wait again; or a part of a longer wait
-LINE_MOVES: Final = 2.0  # seconds, at most, until it checks its place in a quota's line, which others may leave
 
 
 class _Deadline:
@@ -211,8 +218,7 @@ def _choose_timeout(
     """Seconds that a request may take."""
     left = deadline.left()
     if left <= 0:
-        over = error_for_pause if turn is None else error_for_quota
-        raise error or call.failure or over(call.provider, batch, 0.0)
+        raise error or call.failure or error_for_deadline(call.provider, batch)
     if turn is not None and turn.accompanied and error is None:
         left = call.retry.deadline  # the other's answer restarts the deadline; without one, it ends the call
     return left if call.timeout is None else min(call.timeout, left)
@@ -253,10 +259,9 @@ def _wait_to_start(
             # As with the pace: a place in a moving line is kept, also if it is far from the front.
             left = deadline.left()
             if left <= 0 or (wait.first >= left and not turn.accompanied):
-                raise error or call.failure or error_for_quota(call.provider, batch, wait.first)
+                raise error or call.failure or error_for_quota(call.provider, batch, wait.first, call.retry.deadline)
             if wait.first < left:
-                half = min(wait.own / 2, LINE_MOVES)  # the line may become shorter
-                nap = min(wait.own, max(half, LONGEST_NAP), left)
+                nap = min(wait.own, max(wait.look, LONGEST_NAP), left)
                 yield deadline.pause(nap)
                 now = max(now + nap, call.clock())
             else:  # an answer on its way is paid for, and gives the call more time
