@@ -21,7 +21,8 @@ class SparseEmbedError(Exception):
         elapsed: Seconds from the start of the request group to the error, waits included.
         retry_after: Seconds that the provider asked to wait, or None.
         texts: Positions, in the caller's list, of the first and last text of the failed request, as a range; positions
-            between them that were blank, cached or repeated were not part of it. None when unknown.
+            between them that were blank, cached or repeated were not part of it. None when unknown. Requests run at the
+            same time: texts before it may be missing, and texts after it may be in ``partial``.
         partial: Vectors received in this call before the error, by the caller's position. Already billed: keep them.
     """
 

@@ -1,12 +1,13 @@
 """Filters by metadata of the retrievers in this process."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from sparse_embed.errors import ConfigurationError
 
 Predicate = Callable[[Mapping[str, Any]], object]
 Filter = Predicate | Mapping[str, Any]
+LOGICAL: Final = ("$and", "$or", "$nor", "$not")  # other fields may begin with $, such as $id of JSON Schema
 
 
 def to_predicate(accepted: Filter) -> Predicate:
@@ -26,11 +27,11 @@ def to_predicate(accepted: Filter) -> Predicate:
             f"{type(accepted).__name__}"
         )
     for name, value in accepted.items():
-        parts = [name, *value] if isinstance(value, Mapping) else [name]
-        operators = [part for part in parts if isinstance(part, str) and part.startswith("$")]
-        if operators:
+        compared = value if isinstance(value, Mapping) else {}
+        operator = name if name in LOGICAL else next((key for key in compared if str(key).startswith("$")), None)
+        if operator is not None:
             raise ConfigurationError(
-                f"filter has the operator {operators[0]!r}, and a mapping only compares for equality: pass a function "
+                f"filter has the operator {operator!r}, and a mapping only compares for equality: pass a function "
                 "of the metadata, such as lambda metadata: metadata['year'] > 2000"
             )
     wanted = accepted.items()

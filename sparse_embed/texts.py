@@ -1,19 +1,21 @@
 """What a text is. Bad input is refused here, before any request, and the message names its position."""
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import TypeGuard
 
 from sparse_embed.errors import ConfigurationError
 
 
 def refuse_bare_text(texts: object, *, asynchronous: bool = False) -> None:
-    """Refuse a bare text, which is iterable too, a set, and what cannot be iterated over.
+    """Refuse a bare text, a mapping and a set, which are iterable too, and what cannot be iterated over.
 
     Raises:
         ConfigurationError: The texts are not a list or another ordered iterable.
     """
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable | AsyncIterable):
         raise ConfigurationError(f"a list of texts is needed, not {type(texts).__name__}: for one text pass [text]")
+    if isinstance(texts, Mapping):
+        raise ConfigurationError("of a mapping only the keys would be embedded: pass list(mapping.values())")
     if isinstance(texts, set | frozenset):
         raise ConfigurationError("a set of texts has no order, and vectors are in the order of the texts: pass a list")
     if not (asynchronous or isinstance(texts, Iterable)):

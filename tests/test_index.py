@@ -188,6 +188,12 @@ def test_a_filter_that_few_pass_still_gives_k(index: InvertedIndex) -> None:
     assert index.search(SparseVector([2], [1.0]), 1, filter={"lang": "en", "year": 2026}) == []
 
 
+def test_a_filter_compares_a_field_whose_name_begins_like_an_operator(index: InvertedIndex) -> None:
+    index.add(["schema"], [SparseVector([5], [1.0])], [{"$id": "x", "nested": {"year": 1}}])
+    for fields in ({"$id": "x"}, {"nested": {"year": 1}}):
+        assert [hit.id for hit in index.search(SparseVector([5], [1.0]), filter=fields)] == ["schema"]
+
+
 def test_what_the_caller_changes_afterwards_does_not_change_the_index() -> None:
     index, fields, values = InvertedIndex(), {"lang": "en"}, [1.0]
     index.add(["a"], [SparseVector([1], values)], [fields])

@@ -139,6 +139,7 @@ def test_a_batch_size_over_the_limit_is_lowered_with_a_warning(
 BAD_INPUTS = [
     ("one text", "a list of texts is needed, not str"),
     (b"one text", "a list of texts is needed, not bytes"),
+    ({"id": "one text"}, r"of a mapping only the keys would be embedded: pass list\(mapping.values\(\)\)"),
     (None, "a list of texts is needed, not NoneType"),
     (7, "a list of texts is needed, not int"),
     (["fine", None], "text 1 is None, not str"),

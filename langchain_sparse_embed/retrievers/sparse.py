@@ -72,6 +72,7 @@ class SparseRetriever(EncoderRetriever):
             self.index = InvertedIndex(idf=self.idf)
         elif not isinstance(self.index, InvertedIndex) or self.index.idf is not self.idf:
             raise ConfigurationError(f"index must be an InvertedIndex with idf={self.idf}, like the retriever")
+        self._accepts(None)  # a wrong filter is refused here, and not by the first query
 
     def __repr_args__(self) -> Any:  # noqa: ANN401  # pydantic's
         yield from super().__repr_args__()
@@ -217,7 +218,8 @@ class SparseRetriever(EncoderRetriever):
         filter: Filter | None = None,  # noqa: A002  # the word of every store
     ) -> list[tuple[Document, float]]:
         """Documents with their scores, best first; ``k`` and ``filter`` as in ``invoke``."""
-        return self._search(self.sparse_encoder.embed_query(query), self._choose_k(k), filter)
+        accepts, limit = self._accepts(filter), self._choose_k(k)  # refused before anything is sent
+        return self._search(self.sparse_encoder.embed_query(query), limit, accepts)
 
     async def asimilarity_search_with_score(
         self,
@@ -226,8 +228,9 @@ class SparseRetriever(EncoderRetriever):
         filter: Filter | None = None,  # noqa: A002  # the word of every store
     ) -> list[tuple[Document, float]]:
         """Like `similarity_search_with_score`, on the running event loop."""
+        accepts, limit = self._accepts(filter), self._choose_k(k)
         vector = await self.sparse_encoder.aembed_query(query)
-        return await asyncio.to_thread(self._search, vector, self._choose_k(k), filter)  # a predicate may be slow
+        return await asyncio.to_thread(self._search, vector, limit, accepts)  # a predicate may be slow
 
     def _get_relevant_documents(
         self,
@@ -259,8 +262,15 @@ class SparseRetriever(EncoderRetriever):
         self._index.add(keys, vectors, kept)
         self._index.origin = self._index.origin or Origin.of(self.sparse_encoder)
 
-    def _search(self, vector: SparseVector, k: int, given: Filter | None) -> list[tuple[Document, float]]:
-        accepts = _filter_documents(self.filter if given is None else given)
+    def _accepts(self, given: Filter | None) -> Predicate | None:
+        """The filter, applied to what the index keeps."""
+        chosen = self.filter if given is None else given
+        if chosen is None:
+            return None
+        accepts = to_predicate(chosen)
+        return lambda kept: accepts(kept[METADATA])
+
+    def _search(self, vector: SparseVector, k: int, accepts: Predicate | None) -> list[tuple[Document, float]]:
         found = []
         for hit in self._index.search(vector, k, filter=accepts, terms=self.terms_key is not None):
             terms = {} if hit.terms is None else dict(hit.terms.top(hit.terms.nnz))
@@ -284,11 +294,3 @@ def _prepare(
     texts = [document.page_content for document in documents]
     kept = [{TEXT: document.page_content, METADATA: deepcopy(document.metadata)} for document in documents]
     return texts, keys, kept
-
-
-def _filter_documents(given: Filter | None) -> Predicate | None:
-    """The filter, applied to what the index keeps."""
-    if given is None:
-        return None
-    accepts = to_predicate(given)
-    return lambda kept: accepts(kept[METADATA])

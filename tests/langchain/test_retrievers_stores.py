@@ -18,6 +18,7 @@ from langchain_sparse_embed.retrievers import ChromaHybridRetriever, PineconeHyb
 from sparse_embed import ConfigurationError
 from sparse_embed.convert import to_chroma
 from sparse_embed.stores.chroma_search import explain_refusal
+from sparse_embed.testing import fake_clients
 from tests.stubs.chroma_cloud import chroma_cloud_stub
 from tests.stubs.pinecone_index import pinecone_index_stub
 
@@ -32,6 +33,19 @@ BAD_TEXTS = [
     (["fox"], [{}, {}], "1 texts and 2 metadatas"),
     (["fox", "dog"], [{}, None], "metadata 1 must be of type Mapping, not NoneType"),
 ]
+
+
+@each_mode
+def test_a_wrong_filter_is_refused_before_anything_is_sent(mode):
+    wrong = {"year": {"$gt": 2000}}
+    sent = []
+    sparse = ChromaCloudSparseEmbeddings(on_event=sent.append, **fake_clients())
+    with pytest.raises(ConfigurationError, match=r"operator '\$gt'"):
+        SparseRetriever.from_texts(["fox"], sparse, filter=wrong)
+    retriever = SparseRetriever(sparse_encoder=sparse)
+    with pytest.raises(ConfigurationError, match=r"operator '\$gt'"):
+        call(mode, retriever, "invoke", "fox", filter=wrong)
+    assert not sent
 
 
 @pytest.fixture
