@@ -232,7 +232,7 @@ def _check(encoder: SparseEncoder | DenseEncoder) -> None:
     except SparseEmbedError as error:
         typer.echo(f"failed    {type(error).__name__}: {error}", err=True)
         for reason, advice in ADVICE.items():
-            if isinstance(error, reason) and not address.route.loopback:  # there, the error says what to do
+            if isinstance(error, reason):
                 advised = advice.format(endpoint=endpoint, address=address.base_url, kind=kind)
                 typer.echo(f"to do     {advised}", err=True)
                 break

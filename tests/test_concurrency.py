@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -154,13 +155,14 @@ def test_a_query_is_served_within_a_round_of_requests_while_an_ingestion_runs(us
         else:
             query = pool.submit(together, use, encoder, [("embed_documents", TEXTS), ("embed_query", "question")])
         line.until(5)
+        while use is sync and not encoder._http.permits._waiting:  # it has said so, and does not stand there yet
+            time.sleep(0.001)
         for done in range(0, 41, 4):
             server.until(lambda done=done: len(server.requests) >= min(done + 4, 41))
             gates[done // 4].open()
         query.result()
         place = next(seen.number for seen in server.requests if seen.texts == ["question"])
-        # Four were in flight when it came; a thread may lose one more round between saying so and standing in line.
-        assert place <= 12
+        assert place <= 8, "four were in flight when it came"
 
 
 @pytest.mark.parametrize("ends", ["left early", "an error"])

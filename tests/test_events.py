@@ -103,9 +103,9 @@ def test_several_refusals_at_the_beginning_of_a_pause_are_one_pause() -> None:
     def refuse_the_first_four(seen: Seen) -> Action:
         if seen.number == 4:
             all_four.open()
-        return Action(429, headers={"retry-after": "1"}, gate=all_four) if seen.number <= 4 else Action()
+        return Action(429, headers={"retry-after": "60"}, gate=all_four) if seen.number <= 4 else Action()
 
-    with meeting(refuse_the_first_four, batch_size=10, on_event=heard.append) as (_, encoder):
+    with meeting(refuse_the_first_four, batch_size=10, on_event=heard.append) as (_, encoder), no_wait():
         encoder.embed_documents(TEXTS[:80])
     assert sum(isinstance(event, Retrying) for event in heard) == 4
     assert sum(isinstance(event, Paused) for event in heard) == 1

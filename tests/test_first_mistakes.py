@@ -35,9 +35,11 @@ def ask(use: Way, base_url: str | None, **settings: Any) -> APIConnectionError:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def free_port() -> Iterator[int]:
+    """Bound, so that no other process can listen there in the meantime."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        yield int(deaf.getsockname()[1])
 
 
 @both_ways

@@ -198,15 +198,19 @@ def test_a_callers_client_that_is_closed_is_named(use):
 
 
 def test_a_callers_client_that_is_closed_in_mid_call_costs_no_vector():
-    client = httpx.Client()
+    client, closed = httpx.Client(), Gate()
 
     def close(done, total):
         if done >= 6:
             client.close()
+            closed.open()
+
+    def script(seen):  # or all could be answered before the caller hears of the first
+        return GOOD if seen.number <= 2 else Action(gate=closed)
 
     texts = [f"text {number}" for number in range(300)]
     settings = {"batch_size": 3, "max_concurrency": 1, "http_client": client, "on_progress": close}
-    with meeting(lambda seen: GOOD, **settings) as (_, encoder), no_wait():
+    with meeting(script, **settings) as (_, encoder), no_wait():
         with pytest.raises(ConfigurationError, match="http_client cannot be used") as caught:
             encoder.embed_documents(texts)
         received = caught.value.partial

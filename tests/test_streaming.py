@@ -173,19 +173,22 @@ def test_leaving_a_sync_stream_early_leaves_no_thread_and_no_socket():
 
 
 async def test_leaving_an_async_stream_early_leaves_no_task_and_no_socket():
-    with meeting(lambda seen: GOOD if "text 0" in seen.texts else stall(), batch_size=2, timeout=60) as (
-        server,
-        encoder,
-    ):
-        async for vector in encoder.astream_documents(Source()):
+    all_there = Gate()
+
+    def script(seen):  # leaving it, no request is on its way to the server
+        if seen.number == 16:
+            all_there.open()
+        return Action(gate=all_there) if "text 0" in seen.texts else stall()
+
+    with meeting(script, batch_size=2, max_concurrency=16, timeout=60) as (server, encoder):
+        async for vector in encoder.astream_documents(islice(Source(), 32)):
             assert vector == sparse_of("text 0")
             break
         await server.auntil(lambda: server.in_flight == 0)
         if others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        sent = len(server.requests)
         assert await encoder.aembed_query("text 0") == sparse_of("text 0")
-        assert len(server.requests) == sent + 1
+        assert len(server.requests) == 16 + 1
         await encoder.aclose()
         await server.auntil(lambda: server.connections == 0)

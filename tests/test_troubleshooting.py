@@ -65,11 +65,11 @@ def wrong_key(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def nothing_listens(monkeypatch: pytest.MonkeyPatch) -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    monkeypatch.setenv("CHROMA_EMBED_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("CHROMA_API_KEY", "any")
-    return fail(lambda: chroma().embed_query("fox"))
+    with socket.socket() as deaf:  # bound, so that no other process can listen there in the meantime
+        deaf.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("CHROMA_EMBED_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        monkeypatch.setenv("CHROMA_API_KEY", "any")
+        return fail(lambda: chroma().embed_query("fox"))
 
 
 def no_scheme(monkeypatch: pytest.MonkeyPatch) -> str:

@@ -188,19 +188,19 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
                 yield Remember(call.cache_key, received)
             return
         error, retries_allowed = result
-        if turn is not None and isinstance(outcome, Fault) and outcome.kind in NOT_SENT:
-            turn.end(now, 0, requests=0)
-        elif turn is not None:
-            turn.end(now, 0 if 400 <= (error.status or 0) < 500 else None)  # what is refused uses no tokens
-        if error.status == 413 and len(batch.texts) > 1:
-            for half in batch.halves():
-                yield from embed(chunk, half)
-            return
         error.provider = call.provider.name
         error.texts = batch.span
         error.attempts = sent
         error.elapsed = now - started
-        call.failure = error
+        halve = error.status == 413 and len(batch.texts) > 1
+        if not halve:  # before the turn ends: others of the call that wait for it may fail with this error then
+            call.failure = error
+        if turn is not None:
+            _end_turn(turn, now, outcome, error)
+        if halve:
+            for half in batch.halves():
+                yield from embed(chunk, half)
+            return
         limited = isinstance(error, RateLimitError)
         if call.retry.counts_rate_limits or not limited:
             failures += 1
@@ -210,6 +210,14 @@ def _embed(chunk: Chunk[V], batch: Batch, turn: Turn | None) -> Flow[None]:
         call.warn(Retrying, type(error).__name__, error.status, sent, wait)
         if not limited:
             yield deadline.pause(wait)
+
+
+def _end_turn(turn: Turn, now: float, outcome: Outcome, error: SparseEmbedError) -> None:
+    """Count an attempt that failed."""
+    if isinstance(outcome, Fault) and outcome.kind in NOT_SENT:
+        turn.end(now, 0, requests=0)
+    else:
+        turn.end(now, 0 if 400 <= (error.status or 0) < 500 else None)  # what is refused uses no tokens
 
 
 def _choose_timeout(

@@ -5,6 +5,7 @@ import re
 import resource
 import signal
 import sqlite3
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.bulk.conftest import BATCH, ROWS, Command, assert_right, read_target
-from tests.faultserver import GOOD, Action, FaultServer, Gate, Seen
+from tests.faultserver import GOOD, PATIENCE, Action, FaultServer, Gate, Seen
 
 IN_FLIGHT = 4
 PART = 300
@@ -106,10 +107,16 @@ def test_rows_that_were_joined_before_a_kill_are_in_the_target_once(
 ) -> None:
     arguments = ("embed", source.name, target, "--config", config, "--part-rows", "200")
     joined = source.parent / f"{target}.parts" / f"{target}.tmp"
+    # Rows that are joined early, and then requests that keep the process from its end: nothing tells the server when.
+    server.script = lambda seen: GOOD if int(seen.texts[0].split()[1]) < 1500 else Action(gate=Gate())
     with command.start(*arguments, code=JOIN_EARLY) as process:
-        server.until(lambda: joined.exists() and joined.stat().st_size > 0)
+        until = time.monotonic() + PATIENCE
+        while not (joined.exists() and joined.stat().st_size > 0):
+            assert time.monotonic() < until, "nothing is joined"
+            time.sleep(0.01)
         process.kill()
         process.communicate()
+    server.script = lambda seen: GOOD
     again = command(*arguments, code=JOIN_EARLY)
     assert again.returncode == 0
     assert_right(read_target(source.parent / target), "sparse", "dense")
