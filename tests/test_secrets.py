@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import cloudpickle
+import httpx
 import pytest
 from langchain_core.load import dumpd, dumps
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -306,6 +307,25 @@ def test_a_gateway_that_echoes_a_header_in_another_form_does_not_make_an_error_s
         with pytest.raises(SparseEmbedError) as caught:
             use(encoder, "embed_query", "fox")
         assert "top-secret" not in str(caught.value)
+
+
+@both_ways
+def test_a_hook_that_closes_the_client_does_not_make_an_error_show_a_secret(use):
+    def close(request):
+        client.close()
+        raise RuntimeError(f"headers were {request.headers.raw}")
+
+    async def aclose(request):
+        await async_client.aclose()
+        raise RuntimeError(f"headers were {request.headers.raw}")
+
+    client = httpx.Client(event_hooks={"request": [close]})
+    async_client = httpx.AsyncClient(event_hooks={"request": [aclose]})
+    clients = {"http_client": client, "http_async_client": async_client}
+    encoder = SparseEncoder("chroma", api_key=KEY, default_headers={"x-secret": HEADER}, **clients)
+    with pytest.raises(ConfigurationError, match="client cannot be used: headers were") as caught:
+        use(encoder, "embed_query", "fox")
+    assert_no_secret(caught.value, *traceback.format_exception(caught.value))
 
 
 @both_ways

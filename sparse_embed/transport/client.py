@@ -71,6 +71,8 @@ NOT_TLS: Final = (
     "HTTP_REQUEST",
     "UNKNOWN_PROTOCOL",
 )
+# asyncio's words (Python 3.11 to 3.13) for what belongs to another event loop.
+OTHER_LOOP: Final = ("loop is closed", "different loop", "different event loop")
 # Loopback may have plain http because no proxy is used for it: these names win over the environment's (httpx 0.28).
 DIRECT: Final = {f"all://{f'[{host}]' if ':' in host else host}": None for host in (*LOOPBACK, "*.localhost")}
 
@@ -236,9 +238,9 @@ class HttpLayer(ForkAware):
         except httpx.RequestError as error:
             return _fault(error, handled, hide, address)
         except RuntimeError as error:
-            if self._own_client is None:
+            if self._own_client is None or not self._own_client.is_closed:
                 raise
-            raise ConfigurationError(f"http_client cannot be used: {error}") from error
+            raise ConfigurationError(f"http_client cannot be used: {hide(str(error))}") from None
         finally:
             side.leave()
         return _reply(response, hide, address)
@@ -272,11 +274,12 @@ class HttpLayer(ForkAware):
         try:
             return await asyncio.shield(posting)
         except RuntimeError as error:
-            if self._own_async_client is None:
+            other_loop = any(words in str(error) for words in OTHER_LOOP)
+            if self._own_async_client is None or not (self._own_async_client.is_closed or other_loop):
                 raise
             raise ConfigurationError(
-                f"http_async_client cannot be used: {error} (it must be open, and belongs to one event loop)"
-            ) from error
+                f"http_async_client cannot be used: {hide(str(error))} (it must be open, and belongs to one event loop)"
+            ) from None
         except asyncio.CancelledError:
             # Retrieve an error that comes now, so that asyncio does not log it.
             posting.add_done_callback(lambda done: done.cancelled() or done.exception())
