@@ -11,7 +11,7 @@ import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
@@ -109,14 +109,18 @@ def open_cache(cache: "int | str | os.PathLike[str] | ByteStore | None") -> "Cac
     """A cache from what a user passes: None, a number of entries, the path of a SQLite file, or a byte store.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: It is none of these, or the path is that of a folder or of another kind of file.
     """
     if cache is None:
         return None
     if isinstance(cache, int) and not isinstance(cache, bool) and cache > 0:
         return Cache(MemoryStore(cache))
+    if isinstance(cache, str) and cache.strip().isdecimal():
+        raise ConfigurationError(f"cache is the text {cache!r}: for entries in memory, pass the number {int(cache)}")
     if isinstance(cache, str | os.PathLike):
-        return Cache(SqliteStore(cache))
+        store = SqliteStore(cache)
+        store.check()
+        return Cache(store)
     if hasattr(cache, "mget") and hasattr(cache, "mset"):
         return Cache(cache)
     raise ConfigurationError(
@@ -174,6 +178,27 @@ class SqliteStore(ForkAware):
     def __del__(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+    def check(self) -> None:
+        """Refuse a path where there is something else; what only fails at present is no reason to.
+
+        Raises:
+            ConfigurationError: It is a folder, or a file of another kind.
+        """
+        if os.path.isdir(self._path):
+            raise ConfigurationError(f"{self} is a folder: pass the path of a file")
+        if not os.path.isfile(self._path):
+            return
+        import sqlite3
+
+        # SQLite looks, since closing a file that we opened would drop the locks of this process's connections to it.
+        # "Immutable": it waits for no lock, and leaves no files beside it.
+        try:
+            with closing(sqlite3.connect(f"{self._path.as_uri()}?immutable=1", uri=True)) as connection:
+                connection.execute("PRAGMA schema_version")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                raise ConfigurationError(f"{self} is not a SQLite file: pass another path") from None
 
     def _forked(self) -> "sqlite3.Connection | None":
         inherited, self._connection = self._connection, None  # SQLite: not to be used, or closed, across a fork

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import re
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core.stores import InMemoryByteStore
 
+from langchain_sparse_embed import ChromaCloudEmbeddings, init_sparse_embeddings
+from llama_index_sparse_embed import PineconeInferenceSparseEmbedding, init_embedding
 from sparse_embed import (
     ConfigurationError,
     DenseEncoder,
@@ -160,9 +163,10 @@ def test_a_damaged_entry_is_a_miss_with_a_warning(tmp_path: Path) -> None:
 
 def test_a_broken_file_or_store_costs_no_vector(tmp_path: Path) -> None:
     path = tmp_path / "vectors.sqlite"
+    encoder = _encoder(cache=path)
     path.write_bytes(b"this is no database" * 100)
     with pytest.warns(CacheWarning, match=r"vectors.sqlite: the cache failed and is ignored: DatabaseError"):
-        assert len(_encoder(cache=path).embed_documents(["a"])) == 1
+        assert len(encoder.embed_documents(["a"])) == 1
 
 
 def test_a_file_that_another_process_is_writing_can_be_read(tmp_path: Path) -> None:
@@ -217,6 +221,60 @@ def test_a_pickled_encoder_finds_its_file_from_another_directory(
 def test_what_is_no_cache_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="cache must be a number of entries, a path, or a store"):
         SparseEncoder("chroma", cache=wrong)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda cache: SparseEncoder("chroma", cache=cache),
+        lambda cache: DenseEncoder.from_config({"provider": "pinecone", "cache": cache}),
+        lambda cache: ChromaCloudEmbeddings(cache=cache),
+        lambda cache: init_sparse_embeddings({"provider": "pinecone", "cache": cache}),
+        lambda cache: PineconeInferenceSparseEmbedding(cache=cache),
+        lambda cache: init_embedding({"provider": "chroma", "cache": cache}),
+    ],
+    ids=["sparse", "dense from a file", "LangChain", "LangChain from a file", "LlamaIndex", "LlamaIndex from a file"],
+)
+def test_a_path_that_cannot_be_a_cache_is_refused_at_once_everywhere(build: Any, tmp_path: Path) -> None:
+    other_file = tmp_path / "vectors.csv"
+    other_file.write_text("id,text\n")
+    for wrong, said in {
+        str(tmp_path): f"cache {tmp_path} is a folder",
+        "": "is a folder",
+        str(other_file): f"cache {other_file} is not a SQLite file",
+        "1000": "cache is the text '1000': for entries in memory, pass the number 1000",
+        " 7\n": "pass the number 7",
+    }.items():
+        with pytest.raises(ConfigurationError, match=re.escape(said)):
+            build(wrong)
+    assert other_file.read_text() == "id,text\n"
+    assert list(tmp_path.iterdir()) == [other_file]
+
+
+@pytest.mark.parametrize("name", ["empty.sqlite", "new?/folder#/%20.sqlite"])
+def test_an_empty_file_and_a_missing_one_are_written_when_they_are_used(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.sqlite").touch()
+    encoder = _encoder(cache=tmp_path / name)
+    assert [(entry.name, entry.stat().st_size) for entry in tmp_path.iterdir()] == [("empty.sqlite", 0)]
+    encoder.embed_documents(["a"])
+    again = _encoder(cache=tmp_path / name)
+    again.embed_documents(["a"])
+    assert again.usage.cache_hits == 1
+
+
+def test_a_file_that_is_in_use_stays_locked_when_another_encoder_is_made(tmp_path: Path) -> None:
+    """POSIX drops all of a process's locks on a file when any of its descriptors is closed."""
+    path = tmp_path / "vectors.sqlite"
+    _encoder(cache=path).embed_documents(["a"])
+    asks = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    with sqlite3.connect(path, isolation_level=None) as file:
+        file.execute("PRAGMA journal_mode=DELETE")
+        file.execute("BEGIN IMMEDIATE")
+        _encoder(cache=path)
+        other = subprocess.run([sys.executable, "-c", asks], check=False, capture_output=True, text=True, timeout=60)
+        file.execute("ROLLBACK")
+    file.close()
+    assert "database is locked" in other.stderr
 
 
 def _embed_all(path: Path) -> int:

@@ -1,7 +1,9 @@
 """Whatever a provider does on a real socket ends in right vectors or in a typed error that says enough."""
 
+import asyncio
 import pickle
 import socket
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -37,7 +39,7 @@ from tests.faultserver import (
     stall,
     status,
 )
-from tests.ways import KEY, both_ways, each_wire, meeting, right
+from tests.ways import KEY, asynchronous, both_ways, each_wire, meeting, right, sync
 
 TEXTS = ["first text", "second text", "third text", "fourth text", "fifth text", "sixth text"]
 PER_MINUTE = "You've reached the max embedding tokens per minute (250000)"
@@ -203,6 +205,30 @@ def test_a_refused_connection_is_an_error_of_ours(use):
             with pytest.raises(APIConnectionError) as caught:
                 use(encoder, "embed_query", "nobody listens")
             assert (caught.value.attempts, caught.value.status) == (2, None)
+
+
+async def handling(encoder, method, given):
+    """The call of a coroutine that is handling an exception, in a loop that is run by code that is handling another."""
+    try:
+        raise ssl.SSLError("of the caller")
+    except ssl.SSLError:
+        return await getattr(encoder, f"a{method}")(given)
+
+
+@pytest.mark.parametrize(
+    "use", [sync, asynchronous, lambda *call: asyncio.run(handling(*call))], ids=["sync", "async", "async, handling"]
+)
+@pytest.mark.parametrize(
+    ("fault", "expected"), [(stall(), APITimeoutError), (RESET, APIConnectionError)], ids=["stall", "reset"]
+)
+def test_an_exception_that_the_caller_is_handling_is_no_cause_of_a_fault(use, fault, expected):
+    with meeting(lambda _: fault, max_retries=0, timeout=0.1) as (_, encoder):
+        try:
+            raise ConnectionRefusedError("of the caller")
+        except ConnectionRefusedError:
+            with pytest.raises(expected, match=r"no complete answer|did not answer") as caught:
+                use(encoder, "embed_query", TEXTS[0])
+        assert type(caught.value) is expected
 
 
 @both_ways

@@ -197,6 +197,20 @@ def test_a_callers_client_that_is_closed_is_named(use):
         use(encoder, "embed_query", "text")
 
 
+@both_ways
+@pytest.mark.parametrize("error", [NotImplementedError("no such route"), RecursionError(), RuntimeError("in a hook")])
+def test_what_a_callers_client_raises_while_it_is_open_is_raised_as_it_is(use, error):
+    def answer(request):
+        raise error
+
+    transport = httpx.MockTransport(answer)
+    clients = {"http_client": httpx.Client(transport=transport)}
+    clients["http_async_client"] = httpx.AsyncClient(transport=transport)
+    with SparseEncoder("chroma", api_key=KEY, **clients) as encoder, pytest.raises(type(error)) as caught:
+        use(encoder, "embed_query", "text")
+    assert caught.value is error
+
+
 def test_a_callers_client_that_is_closed_in_mid_call_costs_no_vector():
     client, closed = httpx.Client(), Gate()
 

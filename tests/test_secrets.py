@@ -9,11 +9,13 @@ import io
 import json
 import logging
 import pickle
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import cloudpickle
+import httpx
 import pytest
 from langchain_core.load import dumpd, dumps
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -31,6 +33,7 @@ from llama_index_sparse_embed import (
     PineconeInferenceSparseEmbedding,
 )
 from sparse_embed import (
+    APIStatusError,
     AuthenticationError,
     ConfigurationError,
     DenseEncoder,
@@ -39,7 +42,7 @@ from sparse_embed import (
     UnsupportedModelError,
 )
 from sparse_embed.server import local_provider
-from tests.faultserver import Action
+from tests.faultserver import Action, first
 from tests.ways import both_ways, meeting
 
 KEY = "top-secret-key-0815"
@@ -273,6 +276,12 @@ ECHOES = {
     "over the end of what is kept": Action(
         401, {"error": {"code": "-" * 90 + ESCAPED, "message": "-" * 490 + ESCAPED}}
     ),
+    "over the end of what is read": Action(502, f"{'<p>' * 3330}{ESCAPED}"),
+    "in nested JSON, by PHP": Action(400, {"error": '{"got": "top-secret\\/key==0815"}'}),
+    "in nested JSON, by .NET": Action(400, {"error": '{"got": "top-secret/key\\u003D\\u003d0815"}'}),
+    "in JSON in nested JSON": Action(400, {"error": '{"got": "{\\"key\\": \\"top-secret\\\\/key==0815\\"}"}'}),
+    "in a URL": Action(400, {"error": "no such page: /login?key=top-secret%2Fkey%3d%3D0815"}),
+    "in HTML": Action(400, "<p>bad key top-secret&#x2F;key&#61;=0815</p>"),
 }
 
 
@@ -294,6 +303,11 @@ HEADERS = {
     "a backslash": ("corp\\top-secret", "got {}"),
     "quotes": ('{"tenant": "top-secret"}', "got {}"),
     "without its scheme": ("Bearer top-secret-0815", "bad token top-secret-0815"),
+    "without its scheme and name": ("Token token=top-secret-0815", "bad token top-secret-0815"),
+    "without its quotes": ('Token token="top-secret-0815"', "bad token top-secret-0815"),
+    "one of several": ("theme=dark; session=top-secret-0815; a=b", "bad session top-secret-0815"),
+    "one of a list": ("first-secret,top-secret-0815==", "bad key top-secret-0815=="),
+    "tags": ("top-secret<abc>0815-zzzz", "got {}"),
 }
 
 
@@ -301,18 +315,49 @@ HEADERS = {
 @pytest.mark.parametrize(("value", "answer"), HEADERS.values(), ids=HEADERS)
 @pytest.mark.parametrize("escape", [str, repr, json.dumps])
 def test_a_gateway_that_echoes_a_header_in_another_form_does_not_make_an_error_show_it(use, value, answer, escape):
-    echo = Action(400, {"error": {"message": answer.replace("{}", escape(value))}})
-    with meeting(lambda _: echo, default_headers={"x-token": value}) as (_, encoder):
-        with pytest.raises(SparseEmbedError) as caught:
+    said = answer.replace("{}", escape(value))
+    echoes = [Action(400, {"error": {"message": said}}), Action(400, f"<h1>Bad request</h1>{said}")]
+    with meeting(first(*echoes), default_headers={"x-token": value}) as (_, encoder):
+        for _ in echoes:
+            with pytest.raises(SparseEmbedError) as caught:
+                use(encoder, "embed_query", "fox")
+            assert not re.search("top-secret|0815", str(caught.value))
+
+
+@both_ways
+def test_a_redirect_to_a_host_that_is_named_like_the_key_does_not_show_it(use):
+    moved = Action(302, "", {"location": f"https://{'a' * 85}.Top-Secret-0815.example/"})
+    with meeting(lambda _: moved, api_key="Top-Secret-0815") as (_, encoder):
+        with pytest.raises(APIStatusError, match=r"redirects \(here to a+\.\*+") as caught:
             use(encoder, "embed_query", "fox")
-        assert "top-secret" not in str(caught.value)
+        assert "top-secret" not in str(caught.value).lower()
+
+
+@both_ways
+def test_a_hook_that_closes_the_client_does_not_make_an_error_show_a_secret(use):
+    def close(request):
+        client.close()
+        raise RuntimeError(f"headers were {request.headers.raw}")
+
+    async def aclose(request):
+        await async_client.aclose()
+        raise RuntimeError(f"headers were {request.headers.raw}")
+
+    client = httpx.Client(event_hooks={"request": [close]})
+    async_client = httpx.AsyncClient(event_hooks={"request": [aclose]})
+    clients = {"http_client": client, "http_async_client": async_client}
+    encoder = SparseEncoder("chroma", api_key=KEY, default_headers={"x-secret": HEADER}, **clients)
+    with pytest.raises(ConfigurationError, match="client cannot be used: headers were") as caught:
+        use(encoder, "embed_query", "fox")
+    assert_no_secret(caught.value, *traceback.format_exception(caught.value))
 
 
 @both_ways
 @pytest.mark.parametrize("word", ["local", "any", "error", "weights"])
 def test_a_made_up_key_hides_no_word_of_a_message(use, word):
     said = {"error": "the weights of local/hashing are not here, as of many error cases"}
-    with meeting(lambda _: Action(501, said), api_key=word) as (_, encoder):
+    headers = {"x-labels": f"{word}; label={word}"}
+    with meeting(lambda _: Action(501, said), api_key=word, default_headers=headers) as (_, encoder):
         with pytest.raises(UnsupportedModelError) as caught:
             use(encoder, "embed_query", "fox")
         assert said["error"] in str(caught.value)

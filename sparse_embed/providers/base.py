@@ -184,7 +184,8 @@ def read_error(reply: Reply) -> tuple[str, str | None]:
     try:
         body = json.loads(reply.content)
     except (ValueError, RecursionError):
-        text = reply.content[: 20 * MAX_ERROR_TEXT].decode(errors="replace")
+        # Hidden before it is cut and loses its tags, which would leave a part of a secret.
+        text = reply.hide(reply.content.decode(errors="replace"))[: 20 * MAX_ERROR_TEXT]
         message = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
     else:
         error = body.get("error", body.get("detail", body.get("message"))) if isinstance(body, dict) else None

@@ -168,7 +168,7 @@ def _describe(provider: Provider, fault: Fault) -> str:
 
 def _target(reply: Reply) -> str:
     try:
-        host = urlsplit(reply.headers.get("location", "")).hostname
+        host = urlsplit(reply.hide(reply.headers.get("location", ""))).hostname
     except ValueError:
         host = None
-    return reply.hide(f" (here to {host[:100]})") if host else ""
+    return f" (here to {host[:100]})" if host else ""

@@ -6,6 +6,7 @@ of connection error from another. Leaves retries to ``flow`` and waiting to ``ru
 
 import socket
 import ssl
+import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -70,6 +71,8 @@ NOT_TLS: Final = (
     "HTTP_REQUEST",
     "UNKNOWN_PROTOCOL",
 )
+# asyncio's words (Python 3.11 to 3.13) for what belongs to another event loop.
+OTHER_LOOP: Final = ("loop is closed", "different loop", "different event loop")
 # Loopback may have plain http because no proxy is used for it: these names win over the environment's (httpx 0.28).
 DIRECT: Final = {f"all://{f'[{host}]' if ':' in host else host}": None for host in (*LOOPBACK, "*.localhost")}
 
@@ -229,14 +232,15 @@ class HttpLayer(ForkAware):
         with here.lock:
             side = here.threads = here.threads or self._thread_side()
             side.enter()
+        handled = sys.exception()
         try:
             response = side.client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
         except httpx.RequestError as error:
-            return _fault(error, hide, address)
+            return _fault(error, handled, hide, address)
         except RuntimeError as error:
-            if self._own_client is None:
+            if self._own_client is None or not self._own_client.is_closed:
                 raise
-            raise ConfigurationError(f"http_client cannot be used: {error}") from error
+            raise ConfigurationError(f"http_client cannot be used: {hide(str(error))}") from None
         finally:
             side.leave()
         return _reply(response, hide, address)
@@ -254,29 +258,34 @@ class HttpLayer(ForkAware):
 
         scope = CancelScope()
 
-        async def post() -> httpx.Response:
+        async def post() -> Outcome:
+            handled = sys.exception()  # in this task, it is that of the code that runs the loop
             with scope:
-                return await side.client.post(url, content=send.request.body, headers=headers, timeout=send.timeout)
+                try:
+                    response = await side.client.post(
+                        url, content=send.request.body, headers=headers, timeout=send.timeout
+                    )
+                except httpx.RequestError as error:
+                    return _fault(error, handled, hide, address)
+                return _reply(response, hide, address)
             raise asyncio.CancelledError
 
         posting = asyncio.create_task(post(), name="sparse-embed")
         try:
-            response = await asyncio.shield(posting)
-        except httpx.RequestError as error:
-            return _fault(error, hide, address)
+            return await asyncio.shield(posting)
         except RuntimeError as error:
-            if self._own_async_client is None:
+            other_loop = any(words in str(error) for words in OTHER_LOOP)
+            if self._own_async_client is None or not (self._own_async_client.is_closed or other_loop):
                 raise
             raise ConfigurationError(
-                f"http_async_client cannot be used: {error} (it must be open, and belongs to one event loop)"
-            ) from error
+                f"http_async_client cannot be used: {hide(str(error))} (it must be open, and belongs to one event loop)"
+            ) from None
         except asyncio.CancelledError:
             # Retrieve an error that comes now, so that asyncio does not log it.
             posting.add_done_callback(lambda done: done.cancelled() or done.exception())
             scope.cancel()
             await asyncio.wait({posting})
             raise
-        return _reply(response, hide, address)
 
     def _prepare(self, send: Send, address: Address) -> tuple[httpx.URL, dict[str, str], Hide]:
         key = Masked(address.api_key.get_secret_value())
@@ -322,11 +331,11 @@ def _reply(response: httpx.Response, hide: Hide, address: Address) -> Reply:
     return Reply(response.status_code, response.headers, content, hide, address.route)
 
 
-def _fault(error: httpx.RequestError, hide: Hide, address: Address) -> Fault:
+def _fault(error: httpx.RequestError, handled: BaseException | None, hide: Hide, address: Address) -> Fault:
     kind: FaultKind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
     name = type(error).__name__
     message = f"{name}: {error}" if str(error) else name
-    for cause in _causes(error):
+    for cause in _causes(error, handled):
         if isinstance(cause, ssl.SSLCertVerificationError):
             kind, message = "untrusted", cause.verify_message
         elif isinstance(cause, ssl.SSLError) and cause.reason in NOT_TLS:
@@ -338,12 +347,15 @@ def _fault(error: httpx.RequestError, hide: Hide, address: Address) -> Fault:
     return Fault(kind, hide(message), address.route)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """What an error came from: asyncio tries every address of a host, and groups their errors."""
-    while error is not None:
+def _causes(error: BaseException | None, handled: BaseException | None) -> Iterator[BaseException]:
+    """What an error came from: asyncio tries every address of a host, and groups their errors.
+
+    Python counts as one also the exception that the caller was handling when the request began: it is left out.
+    """
+    while error is not None and error is not handled:
         if isinstance(error, BaseExceptionGroup):
             for one in error.exceptions:
-                yield from _causes(one)
+                yield from _causes(one, handled)
         yield error
         error = error.__cause__ or error.__context__
 
