@@ -79,6 +79,8 @@ def test_a_folder_and_a_glob_are_read_in_the_order_of_names(chroma: dict[str, An
     write_csv(folder / "2.csv", [{"text": "two"}, {"text": "three"}])
     write_jsonl(folder / "1.jsonl", [{"text": "one"}])
     (folder / "notes.txt").write_text("no rows")
+    for name in ("3.jsonl", "4.parquet"):  # as Spark names its folders
+        (folder / name).mkdir()
     for source, target in ((folder, folder / "out.jsonl"), (f"{folder}/[12].*", tmp_path / "out.parquet")):
         for _ in ("a new target", "the finished one, which is not part of its own source"):
             assert embed_file(source, target, sparse=chroma).rows == 3
@@ -154,6 +156,49 @@ def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  #
     assert report.rejected_rows == [rejected]
     assert rejected["row"] == 1
     assert reason in rejected["reason"]
+
+
+def write_undecodable(path: Path, column: str) -> None:
+    """Two rows, of which Python cannot hold the second one's text or date."""
+    texts = [b"a", b"\xff" if column == "text" else b"b"]
+    days = [0, 2**30 if column == "day" else 1]
+    text, day = pa.array(texts, pa.binary()).view(pa.string()), pa.array(days, pa.int32()).view(pa.date32())
+    pq.write_table(pa.table({"text": text, "day": day}), path)
+
+
+@pytest.mark.parametrize(("column", "reason"), [("text", "'utf-8' codec can't decode"), ("day", "days=1073741824")])
+def test_a_row_of_parquet_that_python_cannot_hold_is_a_bad_row(
+    column: str, reason: str, chroma: dict[str, Any], tmp_path: Path
+) -> None:
+    source, target = tmp_path / "docs.parquet", tmp_path / "out.parquet"
+    write_undecodable(source, column)
+    with pytest.raises(ConfigurationError, match=re.escape(f"docs.parquet, row 1: cannot be decoded: {reason}")):
+        embed_file(source, target, sparse=chroma, keep=["day"])
+    report = embed_file(source, target, sparse=chroma, keep=["day"], on_bad_row="skip")
+    assert [row["id"] for row in read_target(target)] == [0]
+    assert [row["row"] for row in report.rejected_rows] == [1]
+
+
+def test_a_damaged_page_of_parquet_is_refused_with_its_place(
+    chroma: dict[str, Any], server: FaultServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "docs.parquet"
+    write_parquet(path, [{"text": f"text {row}"} for row in range(7000)])
+    page = pq.read_metadata(path).row_group(6).column(0).data_page_offset  # the seventh group begins with row 4,200
+    content = bytearray(path.read_bytes())
+    content[page : page + 50] = b"\xff" * 50
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=re.escape(f"{path} cannot be read as Parquet after its first 4,096")):
+        embed_file(path, tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
+    assert not server.requests
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="the file that cannot be read is one of Linux")
+@pytest.mark.parametrize("name", ["docs.jsonl", "docs.csv"])
+def test_a_file_that_cannot_be_read_is_named(name: str, chroma: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to("/proc/self/mem")
+    with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path / name} cannot be read: Input/output error")):
+        embed_file(tmp_path / name, tmp_path / "out.jsonl", sparse=chroma)
 
 
 def pipe(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
