@@ -204,9 +204,11 @@ class QdrantTarget:
 
 def _point_id(row: Row) -> str | int:
     """Qdrant's ids are whole numbers and UUIDs: another id gives a UUID that is the same each time."""
-    if isinstance(row.id, int) and 0 <= row.id <= LARGEST_ID:
+    if isinstance(row.id, str):
+        return str(uuid5(NAMESPACE_URL, f"sparse-embed:{row.id}"))
+    if 0 <= row.id <= LARGEST_ID:
         return row.id
-    return str(uuid5(NAMESPACE_URL, f"sparse-embed:{row.id}"))
+    return str(uuid5(NAMESPACE_URL, f"sparse-embed-number:{row.id}"))
 
 
 def _vectors(row: Embedded) -> dict[str, Any]:

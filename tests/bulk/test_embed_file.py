@@ -434,6 +434,16 @@ def test_a_collection_of_qdrant_has_idf_for_bm25_alone(
     assert made["sparse"].modifier == (Modifier.IDF if model == "local/bm25" else None)
 
 
+def test_numbers_and_texts_that_read_the_same_are_points_of_their_own(chroma: dict[str, Any], tmp_path: Path) -> None:
+    ids = [-1, "-1", 1, "1", 2**64, str(2**64)]
+    write_jsonl(tmp_path / "docs.jsonl", [{"text": f"text {row}", "key": key} for row, key in enumerate(ids)])
+    embed_file(tmp_path / "docs.jsonl", f"qdrant:{tmp_path}/store/docs", sparse=chroma, id="key")
+    with closing(QdrantClient(path=str(tmp_path / "store"))) as client:
+        points, _ = client.scroll("docs")
+    found = [point.payload["id"] for point in points if point.payload]
+    assert sorted(found, key=repr) == sorted(ids, key=repr)
+
+
 def test_standard_input_is_json_lines(
     chroma: dict[str, Any], tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
