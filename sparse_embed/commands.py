@@ -298,7 +298,7 @@ def _read_sections(path: Path) -> dict[str, Any]:
     if not isinstance(sections, dict) or not sections or surplus:
         raise typer.BadParameter(
             f"{path} must have sections `sparse` and `dense`, or one of them"
-            + (f", and not {', '.join(map(repr, sorted(surplus)))} beside them" if surplus else ""),
+            + (f", and not {', '.join(sorted(map(repr, surplus)))} beside them" if surplus else ""),
             param_hint="--config",
         )
     return sections

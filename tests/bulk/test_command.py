@@ -221,6 +221,7 @@ def test_a_collection_of_qdrant_is_filled_once(
             "a section `sparse` already",
         ),
         (("embed", "docs.jsonl", "out.jsonl", "--config", "docs.jsonl"), "--config"),
+        (("embed", "docs.jsonl", "out.jsonl", "--config", "mixed.yaml"), "and not 'text', 1 beside them"),
         (
             ("embed", "docs.jsonl", "--to", "qdrant:docs", "--sparse", "chroma"),
             "a store is named qdrant:URL/COLLECTION",
@@ -235,6 +236,7 @@ def test_a_collection_of_qdrant_is_filled_once(
 def test_wrong_options_are_one_sentence(  # noqa: PLR0917  # fixtures
     arguments: tuple[str, ...], said: str, command: Command, config: str, server: FaultServer, source: Path
 ) -> None:
+    (source.parent / "mixed.yaml").write_text("1: a number\ntext: a word\n")
     done = command.here(*arguments)
     assert done.exit_code in (1, 2)
     assert said in " ".join(done.stderr.replace("│", " ").split())
