@@ -36,7 +36,7 @@ def named_errors(path: Path) -> Iterator[None]:
 def refuse_array(path: Path, *, piped: bool = False) -> None:
     """Refuse a file, or standard input kept in one, that is one JSON array; the error says how to convert it."""
     with named_errors(path), path.open("rb") as file:
-        if not file.read(BEGINNING).removeprefix(MARK).lstrip().startswith(b"["):
+        if not _begins_an_array(file.read(BEGINNING).removeprefix(MARK).lstrip()):
             return
     code = "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]"
     convert = f"{quote(sys.executable)} -c '{code}'"
@@ -47,6 +47,17 @@ def refuse_array(path: Path, *, piped: bool = False) -> None:
         name, advice = str(path), "Convert it, and embed the new file instead: "
         advice += f"{convert} < {quote(str(path))} > {quote(str(lines))}"
     raise ConfigurationError(f"{name} begins like one JSON array, and JSON Lines has an object in each line. {advice}")
+
+
+def _begins_an_array(beginning: bytes) -> bool:
+    first, _, rest = beginning.partition(b"\n")
+    if not first.startswith(b"["):
+        return False
+    try:
+        from_json(first)
+    except ValueError:
+        return True
+    return not rest.strip()  # other lines follow: the first one is a bad row like any other
 
 
 def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:

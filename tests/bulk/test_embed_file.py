@@ -206,7 +206,12 @@ def pipe(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b'[{"text": "a"}, {"text": "b"}]', b'\xef\xbb\xbf\n [\n{"text": "a"},\n{"text": "b"}\n]']
+    "content",
+    [
+        b'[{"text": "a"}, {"text": "b"}]\n',
+        b'[{"text": "a"},\n{"text": "b"}]',
+        b'\xef\xbb\xbf\n [\n{"text": "a"},\n{"text": "b"}\n]',
+    ],
 )
 def test_a_file_that_is_one_json_array_is_refused_with_the_way_to_convert_it(
     content: bytes, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
@@ -219,6 +224,17 @@ def test_a_file_that_is_one_json_array_is_refused_with_the_way_to_convert_it(
     subprocess.run(command, shell=True, check=True)  # as a user pastes it
     embed_file(tmp_path / "my docs.lines.jsonl", tmp_path / "out.jsonl", sparse=chroma, keep=["text"])
     assert [row["text"] for row in read_target(tmp_path / "out.jsonl")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("first", ["[]", '["b"]', '[{"text": "b"}]'])
+def test_a_first_line_with_an_array_is_a_bad_row_like_any_other(
+    first: str, chroma: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "docs.jsonl").write_text(f'{first}\n{{"text": "a"}}\n')
+    with pytest.raises(ConfigurationError, match=re.escape("docs.jsonl, line 1: not a JSON object")):
+        embed_file(tmp_path / "docs.jsonl", tmp_path / "out.jsonl", sparse=chroma)
+    report = embed_file(tmp_path / "docs.jsonl", tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
+    assert (report.rows, report.rejected) == (2, 1)
 
 
 @pytest.mark.parametrize(
