@@ -45,6 +45,8 @@ class FileTarget:
         ConfigurationError: The file's format is unknown or does not go with the layout.
     """
 
+    at_once: int | None = None
+
     def __init__(self, path: Path, layout: Layout, kinds: Sequence[Kind], keep: Sequence[str]) -> None:
         if path.suffix.lower() not in SUFFIXES:
             raise ConfigurationError(f"{path}: the target's formats are {', '.join(SUFFIXES)}")

@@ -50,6 +50,7 @@ class QdrantTarget:
     """
 
     typed = False
+    at_once: int | None = POINTS  # one request: in its local mode, more would keep a user waiting after Ctrl-C
     own_files: Sequence[Path] = ()
 
     def __init__(self, target: str, layout: Layout, kinds: Sequence[Kind]) -> None:
@@ -147,10 +148,10 @@ class QdrantTarget:
             if row.row.text is not None
         ]
         with self._named_errors():
-            if points and not self._exists:
-                self._create(next((len(row.dense) for row in rows if row.dense is not None), 0))
-            for start in range(0, len(points), POINTS):
-                self._client.upsert(self._collection, points[start : start + POINTS], wait=True)
+            if points:
+                if not self._exists:
+                    self._create(next((len(row.dense) for row in rows if row.dense is not None), 0))
+                self._client.upsert(self._collection, points, wait=True)
         saved = replace(
             spent,
             rows=len(items),
