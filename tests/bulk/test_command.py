@@ -125,6 +125,7 @@ def test_ctrl_c_keeps_what_was_saved_and_says_how_to_go_on(command: Command, ser
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
+    assert err.startswith("Stopping: what has arrived is being saved. A second Ctrl-C stops at once.\n")
     said = re.search(r"Interrupted: (\d+) of 3,000 rows are saved. Run the same command again to go on.", err)
     assert said is not None, err
     assert int(said[1]) >= 400
