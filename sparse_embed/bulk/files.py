@@ -167,13 +167,13 @@ class FileTarget:
                 saved, spent = saved + note, Report()
         return saved
 
-    def finish(self) -> Report:
+    def finish(self, spent: Report) -> Report:
         """Put the joined parts where the target belongs."""
         with _named_errors(self.path):
             parts, total = self._finished_parts(), self._source["rows"]
             if not self._joiner.finish(total):
                 raise SparseEmbedError(f"the parts in {self._parts} do not fit together. {self._again}")
-            report = replace(Report.sum(self._note(part)[0] for part in parts), total=total, finished=True)
+            report = replace(Report.sum(self._note(part)[0] for part in parts) + spent, total=total, finished=True)
             self._rejects.unlink(missing_ok=True)
             if report.rejected:
                 rejects = (_line(reject) for part in parts for reject in self._note(part)[1])

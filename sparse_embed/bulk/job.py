@@ -81,8 +81,8 @@ class Target(Protocol):
         """Save rows; returns their counts."""
         ...
 
-    def finish(self) -> Report:
-        """Complete the target."""
+    def finish(self, spent: Report) -> Report:
+        """Complete the target; `spent` is what no call of `save` has counted, such as the time of the last one."""
         ...
 
 
@@ -195,7 +195,7 @@ def embed_file(
                 for encoder in encoders.values():
                     encoder.close()
                 tell(0)  # also when it is stopped: how much is saved
-            report = replace(output.finish(), resumed=resumed)
+            report = replace(output.finish(meter.take()), resumed=resumed)
     return report.priced(price)
 
 

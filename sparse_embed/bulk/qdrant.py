@@ -164,9 +164,9 @@ class QdrantTarget:
         self._report += saved
         return saved
 
-    def finish(self) -> Report:
+    def finish(self, spent: Report) -> Report:
         """Nothing is left to do."""
-        return replace(self._report, finished=True)
+        return replace(self._report + spent, finished=True)
 
     def _create(self, dimension: int) -> None:
         from qdrant_client.models import Distance, Modifier, SparseVectorParams, VectorParams

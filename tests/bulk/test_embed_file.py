@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,8 @@ from qdrant_client.models import Modifier
 
 from sparse_embed import AuthenticationError, ConfigurationError, NotFoundError, SparseEmbedError
 from sparse_embed.bulk import Report, embed_file
+from sparse_embed.bulk.files import FileTarget
+from sparse_embed.bulk.qdrant import QdrantTarget
 from sparse_embed.events import Event, Paused
 from tests.bulk.conftest import BATCH, ROWS, assert_right, read_target, text_of
 from tests.faultserver import GOOD, Action, FaultServer, Gate, sparse_of, status
@@ -419,6 +422,25 @@ def test_counts_of_the_report_are_those_of_all_runs(
     assert seen[0].total == seen[-1].total == ROWS
     assert any(isinstance(event, Paused) for event in events)
     assert json.loads(report.to_json())["vectors"] == report.vectors
+
+
+@pytest.mark.parametrize(("target", "kind"), [("out.jsonl", FileTarget), ("qdrant:store/docs", QdrantTarget)])
+def test_the_time_of_the_last_save_is_counted(
+    target: str, kind: Any, chroma: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By this clock, a save takes 100 s, and everything else no time."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("docs.jsonl"), LINES)
+    clock, save = 0, kind.save
+
+    def save_slowly(*arguments: Any) -> object:
+        nonlocal clock
+        clock += 100
+        return save(*arguments)
+
+    monkeypatch.setattr(kind, "save", save_slowly)
+    monkeypatch.setattr("sparse_embed.bulk.job.time", SimpleNamespace(monotonic=lambda: clock))
+    assert embed_file("docs.jsonl", target, sparse=chroma).seconds == 100
 
 
 def test_no_more_is_asked_for_than_one_part_and_the_requests_in_flight(
