@@ -50,6 +50,8 @@ class FileTarget:
     def __init__(self, path: Path, layout: Layout, kinds: Sequence[Kind], keep: Sequence[str]) -> None:
         if path.suffix.lower() not in SUFFIXES:
             raise ConfigurationError(f"{path}: the target's formats are {', '.join(SUFFIXES)}")
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"cannot write {path}: there is no folder {path.parent}")
         self.typed = path.suffix.lower() == ".parquet"
         if layout.parquet_only and not self.typed:
             raise ConfigurationError(f"{path}: the layout {layout.name!r} is for Parquet")

@@ -58,7 +58,9 @@ class QdrantTarget:
             from qdrant_client import QdrantClient
         place, _, self._collection = target.removeprefix("qdrant:").rpartition("/")
         if not place or not self._collection:
-            raise ConfigurationError(f"{target}: a store is named qdrant:URL/COLLECTION")
+            raise ConfigurationError(
+                f"{target}: a store is named qdrant:URL/COLLECTION, or qdrant:FOLDER/COLLECTION for Qdrant's local mode"
+            )
         if layout.name != "plain":
             raise ConfigurationError(f"the layout {layout.name!r} is for files")
         self._target, self._kinds = target, kinds

@@ -296,7 +296,7 @@ def test_an_array_in_a_json_file_is_told_how_to_become_lines(chroma: dict[str, A
         ({"layout": "wide"}, "layout must be one of plain, pinecone, milvus"),
         ({"layout": "pinecone"}, "the layout 'pinecone' is for Parquet"),
         ({"target": "out.csv"}, "the target's formats are .parquet, .jsonl"),
-        ({"target": "missing/out.jsonl"}, "cannot write"),
+        ({"target": "missing/out.jsonl"}, "cannot write missing/out.jsonl: there is no folder missing"),
         ({"target": "docs.jsonl"}, "exists and was not written by this command"),
         ({"source": "nowhere.jsonl"}, "no such file"),
         ({"source": "docs.txt"}, "unknown format"),
