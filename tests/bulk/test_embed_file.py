@@ -377,6 +377,17 @@ def test_another_source_or_setting_is_refused_with_what_differs(
     assert embed_file(source, target, sparse=chroma).rows == ROWS + 1, "a target that was deleted is made anew"
 
 
+def test_with_a_cache_a_source_that_has_grown_costs_no_more_than_its_new_rows(
+    chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
+) -> None:
+    cached = chroma | {"cache": str(tmp_path / "vectors.sqlite")}
+    embed_file(source, tmp_path / "out.parquet", sparse=cached)
+    sent = len(server.texts)
+    source.write_text(source.read_text() + '{"text": "one more"}\n')
+    assert embed_file(source, tmp_path / "all.parquet", sparse=cached).vectors
+    assert server.texts[sent:] == [["one more"]]
+
+
 @pytest.mark.parametrize("target", ["out.parquet", "out.jsonl", "qdrant:store/docs"])
 def test_another_engine_of_a_local_provider_is_refused_soon_after_its_first_answer(  # noqa: PLR0917  # fixtures
     target: str,
