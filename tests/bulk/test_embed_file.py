@@ -1,13 +1,8 @@
 """Rows of every format reach every target, in order, with their own vectors."""
 
-import csv
-import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,38 +10,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from qdrant_client import QdrantClient
-from qdrant_client.models import Modifier
 
 from sparse_embed import AuthenticationError, ConfigurationError, NotFoundError, SparseEmbedError
 from sparse_embed.bulk import Report, embed_file
 from sparse_embed.bulk.files import FileTarget
 from sparse_embed.bulk.qdrant import QdrantTarget
 from sparse_embed.events import Event, Paused
-from tests.bulk.conftest import BATCH, ROWS, assert_right, read_target, text_of
+from tests.bulk.conftest import (
+    BATCH,
+    ROWS,
+    assert_right,
+    pipe,
+    read_target,
+    text_of,
+    write_csv,
+    write_jsonl,
+    write_parquet,
+)
 from tests.faultserver import GOOD, Action, FaultServer, Gate, sparse_of, status
 
 LINES = [{"text": "one", "key": "a", "year": 1, "tags": ["x"]}, {"text": "", "key": "b", "year": None, "tags": []}]
-
-
-@pytest.fixture
-def chroma(server: FaultServer) -> dict[str, Any]:
-    return {"provider": "chroma", "base_url": server.url, "api_key": "any"}
-
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700)
 
 
 WRITERS: dict[str, Callable[[Path, list[dict[str, Any]]], None]] = {
@@ -130,160 +113,6 @@ def test_parquet_is_compressed_with_zstd_and_keeps_no_dictionary_of_numbers(
     assert {column.compression for column in columns} == {"ZSTD"}
     dictionaries = {column.path_in_schema for column in columns if "RLE_DICTIONARY" in column.encodings}
     assert dictionaries == {"title"}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "where", "reason"),
-    [
-        ("docs.jsonl", b'{"text": "a"}\n{"text": \n', "docs.jsonl, line 2", "not JSON"),
-        ("docs.jsonl", b'{"text": "a"}\n\n["b"]\n', "docs.jsonl, line 3", "not a JSON object"),
-        ("docs.jsonl", b'{"text": "a"}\n{"text": 5}\n', "row 1", "text is of type int, not a text"),
-        ("docs.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', "docs.jsonl, line 2", "hex escape at column 17"),
-        ("docs.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "docs.jsonl, line 2", "invalid unicode code point"),
-        ("docs.csv", b"text,title\na,b\nc\n", "docs.csv, line 3", "1 fields, and the header has 2"),
-        ("docs.csv", b"text,title\na,b\n\xff,d\n", "docs.csv, line 3", "not valid UTF-8"),
-    ],
-)
-def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  # noqa: PLR0917  # fixtures
-    name: str, content: bytes, where: str, reason: str, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    target = tmp_path / "out.jsonl"
-    with pytest.raises(ConfigurationError, match=re.escape(reason)) as refused:
-        embed_file(tmp_path / name, target, sparse=chroma)
-    assert where.removeprefix("row 1") in str(refused.value)
-    assert not server.requests
-    report = embed_file(tmp_path / name, target, sparse=chroma, on_bad_row="skip")
-    assert [row["id"] for row in read_target(target)] == [0]
-    [rejected] = [json.loads(line) for line in (tmp_path / "out.jsonl.rejects.jsonl").read_text().splitlines()]
-    assert report.rejected_rows == [rejected]
-    assert rejected["row"] == 1
-    assert reason in rejected["reason"]
-
-
-def write_undecodable(path: Path, column: str) -> None:
-    """Two rows, of which Python cannot hold the second one's text or date."""
-    texts = [b"a", b"\xff" if column == "text" else b"b"]
-    days = [0, 2**30 if column == "day" else 1]
-    text, day = pa.array(texts, pa.binary()).view(pa.string()), pa.array(days, pa.int32()).view(pa.date32())
-    pq.write_table(pa.table({"text": text, "day": day}), path)
-
-
-@pytest.mark.parametrize(("column", "reason"), [("text", "'utf-8' codec can't decode"), ("day", "days=1073741824")])
-def test_a_row_of_parquet_that_python_cannot_hold_is_a_bad_row(
-    column: str, reason: str, chroma: dict[str, Any], tmp_path: Path
-) -> None:
-    source, target = tmp_path / "docs.parquet", tmp_path / "out.parquet"
-    write_undecodable(source, column)
-    with pytest.raises(ConfigurationError, match=re.escape(f"docs.parquet, row 1: cannot be decoded: {reason}")):
-        embed_file(source, target, sparse=chroma, keep=["day"])
-    report = embed_file(source, target, sparse=chroma, keep=["day"], on_bad_row="skip")
-    assert [row["id"] for row in read_target(target)] == [0]
-    assert [row["row"] for row in report.rejected_rows] == [1]
-
-
-def test_a_damaged_page_of_parquet_is_refused_with_its_place(
-    chroma: dict[str, Any], server: FaultServer, tmp_path: Path
-) -> None:
-    path = tmp_path / "docs.parquet"
-    write_parquet(path, [{"text": f"text {row}"} for row in range(7000)])
-    page = pq.read_metadata(path).row_group(6).column(0).data_page_offset  # the seventh group begins with row 4,200
-    content = bytearray(path.read_bytes())
-    content[page : page + 50] = b"\xff" * 50
-    path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=re.escape(f"{path} cannot be read as Parquet after its first 4,096")):
-        embed_file(path, tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
-    assert not server.requests
-
-
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="the file that cannot be read is one of Linux")
-@pytest.mark.parametrize("name", ["docs.jsonl", "docs.csv"])
-def test_a_file_that_cannot_be_read_is_named(name: str, chroma: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / name).symlink_to("/proc/self/mem")
-    with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path / name} cannot be read: Input/output error")):
-        embed_file(tmp_path / name, tmp_path / "out.jsonl", sparse=chroma)
-
-
-def pipe(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b'[{"text": "a"}, {"text": "b"}]\n',
-        b'[{"text": "a"},\n{"text": "b"}]',
-        b'\xef\xbb\xbf\n [\n{"text": "a"},\n{"text": "b"}\n]',
-    ],
-)
-def test_a_file_that_is_one_json_array_is_refused_with_the_way_to_convert_it(
-    content: bytes, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
-) -> None:
-    (tmp_path / "my docs.jsonl").write_bytes(content)
-    with pytest.raises(ConfigurationError, match=re.escape("one JSON array")) as refused:
-        embed_file(tmp_path / "my docs.jsonl", tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
-    assert not server.requests
-    command = str(refused.value).partition("embed the new file instead: ")[2]
-    subprocess.run(command, shell=True, check=True)  # as a user pastes it
-    embed_file(tmp_path / "my docs.lines.jsonl", tmp_path / "out.jsonl", sparse=chroma, keep=["text"])
-    assert [row["text"] for row in read_target(tmp_path / "out.jsonl")] == ["a", "b"]
-
-
-@pytest.mark.parametrize("first", ["[]", '["b"]', '[{"text": "b"}]'])
-def test_a_first_line_with_an_array_is_a_bad_row_like_any_other(
-    first: str, chroma: dict[str, Any], tmp_path: Path
-) -> None:
-    (tmp_path / "docs.jsonl").write_text(f'{first}\n{{"text": "a"}}\n')
-    with pytest.raises(ConfigurationError, match=re.escape("docs.jsonl, line 1: not a JSON object")):
-        embed_file(tmp_path / "docs.jsonl", tmp_path / "out.jsonl", sparse=chroma)
-    report = embed_file(tmp_path / "docs.jsonl", tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
-    assert (report.rows, report.rejected) == (2, 1)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "why"),
-    [
-        ("a.jsonl", b"", ""),
-        ("a.jsonl", b"\n \n", ""),
-        ("a.csv", b"", ""),
-        ("a.csv", b"text\n", ""),
-        ("a.jsonl", b'{\n"text": "a"\n}', " that can be read: a.jsonl, line 1: not JSON: EOF while parsing an object"),
-        ("-", b"", ""),
-        ("-", b"5\n", " that can be read: standard input, line 1: not a JSON object"),
-    ],
-)
-def test_a_source_without_a_row_is_refused_and_leaves_no_target(  # noqa: PLR0917  # fixtures
-    name: str, content: bytes, why: str, chroma: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = name if name == "-" else tmp_path / name
-    pipe(content, monkeypatch)
-    if isinstance(source, Path):
-        source.write_bytes(content)
-    said = f"there is no row in {'standard input' if name == '-' else source}{why}"
-    with pytest.raises(ConfigurationError, match=re.escape(said)):
-        embed_file(source, tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
-    assert [path.name for path in tmp_path.iterdir()] == ([] if name == "-" else [name])
-
-
-def test_an_array_on_standard_input_is_converted_in_the_pipe(
-    chroma: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = b'[{"text": "a"}, {"text": "b"}]'
-    pipe(content, monkeypatch)
-    with pytest.raises(ConfigurationError, match="standard input begins like one JSON array") as refused:
-        embed_file("-", tmp_path / "out.jsonl", sparse=chroma)
-    assert list(tmp_path.iterdir()) == []
-    [command] = re.findall(r"… \| (.*) \| sparse-embed embed - …", str(refused.value))
-    pipe(subprocess.run(command, shell=True, check=True, input=content, stdout=subprocess.PIPE).stdout, monkeypatch)
-    assert embed_file("-", tmp_path / "out.jsonl", sparse=chroma).rows == 2
-
-
-def test_an_array_in_a_json_file_is_told_how_to_become_lines(chroma: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "docs.json").write_text("[]")
-    with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path}/docs.json begins like one JSON array")):
-        embed_file(tmp_path / "docs.json", tmp_path / "out.jsonl", sparse=chroma)
-    with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path}: the folder has no such file (.jsonl,")):
-        embed_file(tmp_path, tmp_path / "out.jsonl", sparse=chroma)
 
 
 @pytest.mark.parametrize(
@@ -469,46 +298,6 @@ def test_no_more_is_asked_for_than_one_part_and_the_requests_in_flight(
     embed_file(source, tmp_path / "out.jsonl", sparse=config, part_rows=500, on_progress=look)
     assert_right(read_target(tmp_path / "out.jsonl"), "sparse")
     assert most <= 3 * BATCH + 500
-
-
-@pytest.mark.parametrize("model", ["local/bm25", "some/model"])
-def test_a_collection_of_qdrant_has_idf_for_bm25_alone(
-    model: str, chroma: dict[str, Any], tmp_path: Path, source: Path
-) -> None:
-    source.write_text('{"text": "a text"}')
-    embed_file(source, f"qdrant:{tmp_path}/store/docs", sparse=chroma | {"model": model})
-    with closing(QdrantClient(path=str(tmp_path / "store"))) as client:
-        made = client.get_collection("docs").config.params.sparse_vectors
-    assert made is not None
-    assert made["sparse"].modifier == (Modifier.IDF if model == "local/bm25" else None)
-
-
-def test_after_ctrl_c_no_more_than_a_few_rows_are_saved_into_qdrant(
-    chroma: dict[str, Any], tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its local mode writes one point at a time."""
-    upsert, upserted = QdrantClient.upsert, list[int]()
-
-    def stop_the_first(client: QdrantClient, collection: str, points: list[Any], **options: Any) -> object:
-        upserted.append(len(points))
-        if len(upserted) == 1:
-            raise KeyboardInterrupt
-        return upsert(client, collection, points, **options)
-
-    monkeypatch.setattr(QdrantClient, "upsert", stop_the_first)
-    with pytest.raises(KeyboardInterrupt):
-        embed_file(source, f"qdrant:{tmp_path}/store/docs", sparse=chroma)
-    assert 0 < sum(upserted[1:]) <= 256
-
-
-def test_numbers_and_texts_that_read_the_same_are_points_of_their_own(chroma: dict[str, Any], tmp_path: Path) -> None:
-    ids = [-1, "-1", 1, "1", 2**64, str(2**64)]
-    write_jsonl(tmp_path / "docs.jsonl", [{"text": f"text {row}", "key": key} for row, key in enumerate(ids)])
-    embed_file(tmp_path / "docs.jsonl", f"qdrant:{tmp_path}/store/docs", sparse=chroma, id="key")
-    with closing(QdrantClient(path=str(tmp_path / "store"))) as client:
-        points, _ = client.scroll("docs")
-    found = [point.payload["id"] for point in points if point.payload]
-    assert sorted(found, key=repr) == sorted(ids, key=repr)
 
 
 def test_standard_input_is_json_lines(
