@@ -62,7 +62,7 @@ class OnBadRow(StrEnum):
 def embed(  # noqa: PLR0917  # an option of the command is a parameter
     source: Annotated[
         str,
-        typer.Argument(help="JSONL, CSV, TSV or Parquet file, a folder or glob of them, or - for JSONL on stdin."),
+        typer.Argument(help="JSONL, CSV, TSV or Parquet file, folder or quoted glob of them, or - for JSONL on stdin."),
     ],
     target: Annotated[str | None, typer.Argument(help="File that ends in .parquet or .jsonl.")] = None,
     to: Annotated[
@@ -135,7 +135,7 @@ def embed(  # noqa: PLR0917  # an option of the command is a parameter
     if report is not None:
         report.write_text(done.to_json() + "\n", encoding="utf-8")
     if not quiet:
-        finished_before = done.resumed == done.total and display.report is None
+        finished_before = display.report is None or (to is not None and done.resumed and not done.vectors)
         lines = [f"{goal} is finished already; nothing was sent."] if finished_before else closing_lines(goal, done)
         typer.echo("\n".join(lines))
 
@@ -298,7 +298,7 @@ def _read_sections(path: Path) -> dict[str, Any]:
     if not isinstance(sections, dict) or not sections or surplus:
         raise typer.BadParameter(
             f"{path} must have sections `sparse` and `dense`, or one of them"
-            + (f", and not {', '.join(map(repr, sorted(surplus)))} beside them" if surplus else ""),
+            + (f", and not {', '.join(sorted(map(repr, surplus)))} beside them" if surplus else ""),
             param_hint="--config",
         )
     return sections

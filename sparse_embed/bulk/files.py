@@ -45,9 +45,13 @@ class FileTarget:
         ConfigurationError: The file's format is unknown or does not go with the layout.
     """
 
+    at_once: int | None = None
+
     def __init__(self, path: Path, layout: Layout, kinds: Sequence[Kind], keep: Sequence[str]) -> None:
         if path.suffix.lower() not in SUFFIXES:
             raise ConfigurationError(f"{path}: the target's formats are {', '.join(SUFFIXES)}")
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"cannot write {path}: there is no folder {path.parent}")
         self.typed = path.suffix.lower() == ".parquet"
         if layout.parquet_only and not self.typed:
             raise ConfigurationError(f"{path}: the layout {layout.name!r} is for Parquet")
@@ -165,13 +169,13 @@ class FileTarget:
                 saved, spent = saved + note, Report()
         return saved
 
-    def finish(self) -> Report:
+    def finish(self, spent: Report) -> Report:
         """Put the joined parts where the target belongs."""
         with _named_errors(self.path):
             parts, total = self._finished_parts(), self._source["rows"]
             if not self._joiner.finish(total):
                 raise SparseEmbedError(f"the parts in {self._parts} do not fit together. {self._again}")
-            report = replace(Report.sum(self._note(part)[0] for part in parts), total=total, finished=True)
+            report = replace(Report.sum(self._note(part)[0] for part in parts) + spent, total=total, finished=True)
             self._rejects.unlink(missing_ok=True)
             if report.rejected:
                 rejects = (_line(reject) for part in parts for reject in self._note(part)[1])

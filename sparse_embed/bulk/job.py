@@ -39,6 +39,9 @@ class Target(Protocol):
     typed: bool
     """Whether columns need an Arrow type."""
 
+    at_once: int | None
+    """Rows that it saves at once, at most; None: any number."""
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """What it adds to the settings that a later run must share."""
@@ -78,8 +81,8 @@ class Target(Protocol):
         """Save rows; returns their counts."""
         ...
 
-    def finish(self) -> Report:
-        """Complete the target."""
+    def finish(self, spent: Report) -> Report:
+        """Complete the target; `spent` is what no call of `save` has counted, such as the time of the last one."""
         ...
 
 
@@ -180,18 +183,19 @@ def embed_file(
                     on_progress(replace(now, rows=now.rows + complete).priced(price))
 
             tell(0)
-            # Half of `part_rows` are saved at once. Requests may run ahead by the other half in the meantime, and no
-            # further: what was received and not saved is paid for again after a kill.
+            # At most half of `part_rows` are saved at once. Requests may run ahead by the other half in the meantime,
+            # and no further: what was received and not saved is paid for again after a kill.
             half = max(1, part_rows // 2)
+            at_once = half if output.at_once is None else min(half, output.at_once)
             for encoder in encoders.values():
                 encoder._ahead = encoder._settings.max_concurrency + half // encoder._batch_size
             try:
-                embed_rows(output.unfinished(rows.rows()), encoders, part_rows=half, save=save, tell=tell)
+                embed_rows(output.unfinished(rows.rows()), encoders, part_rows=at_once, save=save, tell=tell)
             finally:
                 for encoder in encoders.values():
                     encoder.close()
                 tell(0)  # also when it is stopped: how much is saved
-            report = replace(output.finish(), resumed=resumed)
+            report = replace(output.finish(meter.take()), resumed=resumed)
     return report.priced(price)
 
 

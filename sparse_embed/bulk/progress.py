@@ -1,8 +1,10 @@
 """How a run shows itself: a bar on a terminal, a line now and then elsewhere, and a closing report."""
 
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 from rich.console import Console
@@ -33,9 +35,6 @@ class Display:
     @contextmanager
     def shown(self, source: str) -> Iterator[None]:
         """While the run lasts."""
-        if not self._console.is_terminal:
-            yield
-            return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(20),
@@ -43,9 +42,13 @@ class Display:
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[said]}"),  # goes on in further lines of a narrow terminal
         )
-        with Progress(*columns, console=self._console, transient=True) as self._bar:
-            self._bar.add_task(f"Reading {source}", total=None, said="")
-            yield
+        with _answering_ctrl_c(self._say_that_it_stops):
+            if not self._console.is_terminal:
+                yield
+                return
+            with Progress(*columns, console=self._console, transient=True) as self._bar:
+                self._bar.add_task(f"Reading {source}", total=None, said="")
+                yield
 
     def on_progress(self, report: Report) -> None:
         """Take the counts so far."""
@@ -77,6 +80,10 @@ class Display:
             status = f" {event.status}" if event.status else ""
             self._say(f"{event.reason}{status} of {event.call.provider}: again in {event.wait:.0f} s", event.wait)
 
+    def _say_that_it_stops(self) -> None:
+        if self.report is not None:
+            self._print("Stopping: what has arrived is being saved. A second Ctrl-C stops at once.")
+
     def _say(self, what: str, seconds: float) -> None:
         self._said, self._said_until = what, time.monotonic() + seconds
         if self._bar is None:
@@ -86,6 +93,26 @@ class Display:
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _answering_ctrl_c(answer: Callable[[], None]) -> Iterator[None]:
+    """Call `answer` at the first Ctrl-C, before what it interrupts takes its time to end."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # such as ignored, in the background of a shell
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        answer()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def closing_lines(target: str, report: Report) -> list[str]:

@@ -50,6 +50,7 @@ class QdrantTarget:
     """
 
     typed = False
+    at_once: int | None = POINTS  # one request: in its local mode, more would keep a user waiting after Ctrl-C
     own_files: Sequence[Path] = ()
 
     def __init__(self, target: str, layout: Layout, kinds: Sequence[Kind]) -> None:
@@ -57,7 +58,9 @@ class QdrantTarget:
             from qdrant_client import QdrantClient
         place, _, self._collection = target.removeprefix("qdrant:").rpartition("/")
         if not place or not self._collection:
-            raise ConfigurationError(f"{target}: a store is named qdrant:URL/COLLECTION")
+            raise ConfigurationError(
+                f"{target}: a store is named qdrant:URL/COLLECTION, or qdrant:FOLDER/COLLECTION for Qdrant's local mode"
+            )
         if layout.name != "plain":
             raise ConfigurationError(f"the layout {layout.name!r} is for files")
         self._target, self._kinds = target, kinds
@@ -147,10 +150,10 @@ class QdrantTarget:
             if row.row.text is not None
         ]
         with self._named_errors():
-            if points and not self._exists:
-                self._create(next((len(row.dense) for row in rows if row.dense is not None), 0))
-            for start in range(0, len(points), POINTS):
-                self._client.upsert(self._collection, points[start : start + POINTS], wait=True)
+            if points:
+                if not self._exists:
+                    self._create(next((len(row.dense) for row in rows if row.dense is not None), 0))
+                self._client.upsert(self._collection, points, wait=True)
         saved = replace(
             spent,
             rows=len(items),
@@ -163,9 +166,9 @@ class QdrantTarget:
         self._report += saved
         return saved
 
-    def finish(self) -> Report:
+    def finish(self, spent: Report) -> Report:
         """Nothing is left to do."""
-        return replace(self._report, finished=True)
+        return replace(self._report + spent, finished=True)
 
     def _create(self, dimension: int) -> None:
         from qdrant_client.models import Distance, Modifier, SparseVectorParams, VectorParams
@@ -204,9 +207,11 @@ class QdrantTarget:
 
 def _point_id(row: Row) -> str | int:
     """Qdrant's ids are whole numbers and UUIDs: another id gives a UUID that is the same each time."""
-    if isinstance(row.id, int) and 0 <= row.id <= LARGEST_ID:
+    if isinstance(row.id, str):
+        return str(uuid5(NAMESPACE_URL, f"sparse-embed:{row.id}"))
+    if 0 <= row.id <= LARGEST_ID:
         return row.id
-    return str(uuid5(NAMESPACE_URL, f"sparse-embed:{row.id}"))
+    return str(uuid5(NAMESPACE_URL, f"sparse-embed-number:{row.id}"))
 
 
 def _vectors(row: Embedded) -> dict[str, Any]:

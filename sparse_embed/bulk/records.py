@@ -6,6 +6,7 @@ Decides what is well-formed, and what is wrong with a line that is not. Leaves w
 import csv
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final, TypeAlias
@@ -23,10 +24,19 @@ JSON: Final = (".json", ".jsonl", ".ndjson")
 Record: TypeAlias = tuple[int, dict[str, Any] | str]  # its line (its row in Parquet), and its fields or what is wrong
 
 
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """The error of a file that cannot be read names it."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
 def refuse_array(path: Path, *, piped: bool = False) -> None:
     """Refuse a file, or standard input kept in one, that is one JSON array; the error says how to convert it."""
-    with path.open("rb") as file:
-        if not file.read(BEGINNING).removeprefix(MARK).lstrip().startswith(b"["):
+    with named_errors(path), path.open("rb") as file:
+        if not _begins_an_array(file.read(BEGINNING).removeprefix(MARK).lstrip()):
             return
     code = "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]"
     convert = f"{quote(sys.executable)} -c '{code}'"
@@ -37,6 +47,17 @@ def refuse_array(path: Path, *, piped: bool = False) -> None:
         name, advice = str(path), "Convert it, and embed the new file instead: "
         advice += f"{convert} < {quote(str(path))} > {quote(str(lines))}"
     raise ConfigurationError(f"{name} begins like one JSON array, and JSON Lines has an object in each line. {advice}")
+
+
+def _begins_an_array(beginning: bytes) -> bool:
+    first, _, rest = beginning.partition(b"\n")
+    if not first.startswith(b"["):
+        return False
+    try:
+        from_json(first)
+    except ValueError:
+        return True
+    return not rest.strip()  # other lines follow: the first one is a bad row like any other
 
 
 def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
@@ -89,17 +110,31 @@ def _parse_fields(header: list[str], fields: list[str]) -> dict[str, Any] | str:
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    number = 0
     # Buffered, without which pyarrow holds all columns of a row group in memory.
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             _require_columns(path, columns, file.schema_arrow.names)
-            number = 0
             for batch in file.iter_batches(SLICE, columns=list(columns)):
-                for record in batch.to_pylist():
+                for record in _decode(batch):
                     yield number, record
                     number += 1
-    except pa.ArrowException as error:
-        raise ConfigurationError(f"{path} cannot be read as Parquet: {error}") from None
+    except (OSError, pa.ArrowException) as error:  # OSError also for a page that is damaged
+        place = f" after its first {number:,} rows" if number else ""
+        raise ConfigurationError(f"{path} cannot be read as Parquet{place}: {error}") from None
+
+
+def _decode(rows: pa.RecordBatch) -> list[dict[str, Any] | str]:
+    """Rows as Python's objects, which have no text that is not UTF-8 and no date after the year 9999."""
+    try:
+        records: list[dict[str, Any] | str] = rows.to_pylist()
+    except pa.ArrowException:
+        raise
+    except (ValueError, OverflowError) as error:
+        if len(rows) == 1:
+            return [f"cannot be decoded: {error}"]
+        return [record for at in range(len(rows)) for record in _decode(rows.slice(at, 1))]
+    return records
 
 
 def _require_columns(path: Path, columns: Sequence[str], present: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sparse_embed.bulk.records import FORMATS, JSON, SLICE, no_column, refuse_array
+from sparse_embed.bulk.records import FORMATS, JSON, SLICE, named_errors, no_column, refuse_array
 from sparse_embed.errors import ConfigurationError
 from sparse_embed.texts import has_content
 
@@ -158,8 +158,9 @@ class Source:
     def _records(self) -> Iterator[tuple[Path, int, dict[str, Any] | str]]:
         columns = self._columns()
         for path in self.files:
-            for at, record in FORMATS[path.suffix.lower()](path, columns):
-                yield path, at, record
+            with named_errors(path):
+                for at, record in FORMATS[path.suffix.lower()](path, columns):
+                    yield path, at, record
 
     def _columns(self) -> list[str]:
         return list(dict.fromkeys([self.text, *([] if self.id is None else [self.id]), *self.keep]))
@@ -221,7 +222,7 @@ def find_files(source: str, *, without: Sequence[Path] = ()) -> list[Path]:
     known = ", ".join(FORMATS)
     path = Path(source)
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in FORMATS]
+        found = [file for file in path.iterdir() if file.suffix.lower() in FORMATS and file.is_file()]
     elif path.is_file():
         found = [path]
     else:

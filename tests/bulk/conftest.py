@@ -1,5 +1,7 @@
 """A source of rows, the command in a process of its own, and what its target must hold."""
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -9,6 +11,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
@@ -39,6 +42,30 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "docs.jsonl"
     path.write_text("".join(json.dumps({"text": text_of(row), "title": f"title {row}"}) + "\n" for row in range(ROWS)))
     return path
+
+
+@pytest.fixture
+def chroma(server: FaultServer) -> dict[str, Any]:
+    return {"provider": "chroma", "base_url": server.url, "api_key": "any"}
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700)
+
+
+def pipe(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
 class Command:

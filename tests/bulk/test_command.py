@@ -132,6 +132,7 @@ def test_ctrl_c_keeps_what_was_saved_and_says_how_to_go_on(command: Command, ser
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
+    assert err.startswith("Stopping: what has arrived is being saved. A second Ctrl-C stops at once.\n")
     said = re.search(r"Interrupted: (\d+) of 3,000 rows are saved. Run the same command again to go on.", err)
     assert said is not None, err
     assert int(said[1]) >= 400
@@ -210,7 +211,7 @@ def test_a_collection_of_qdrant_is_filled_once(
     for _ in ("goes on", "is finished"):
         done = command(*arguments, "--keep", "title")
         assert done.returncode == 0, done.stderr
-    assert "0 requests" in done.stdout
+    assert "finished already; nothing was sent" in done.stdout
     with sqlite3.connect(source.parent / "store/collection/docs/storage.sqlite") as store:
         [[points]] = store.execute("select count(*) from points")
     blank = sum(not (json.loads(line)["text"] or "").strip() for line in lines)
@@ -228,9 +229,10 @@ def test_a_collection_of_qdrant_is_filled_once(
             "a section `sparse` already",
         ),
         (("embed", "docs.jsonl", "out.jsonl", "--config", "docs.jsonl"), "--config"),
+        (("embed", "docs.jsonl", "out.jsonl", "--config", "mixed.yaml"), "and not 'text', 1 beside them"),
         (
             ("embed", "docs.jsonl", "--to", "qdrant:docs", "--sparse", "chroma"),
-            "a store is named qdrant:URL/COLLECTION",
+            "a store is named qdrant:URL/COLLECTION, or qdrant:FOLDER/COLLECTION",
         ),
         (("embed", "docs.jsonl", "out.jsonl", "--to", "qdrant:x/docs", "--sparse", "chroma"), "and not both"),
         (("embed", "docs.jsonl", "--to", "milvus:x/docs", "--sparse", "chroma"), "must begin with qdrant:"),
@@ -242,6 +244,7 @@ def test_a_collection_of_qdrant_is_filled_once(
 def test_wrong_options_are_one_sentence(  # noqa: PLR0917  # fixtures
     arguments: tuple[str, ...], said: str, command: Command, config: str, server: FaultServer, source: Path
 ) -> None:
+    (source.parent / "mixed.yaml").write_text("1: a number\ntext: a word\n")
     done = command.here(*arguments)
     assert done.exit_code in (1, 2)
     assert said in " ".join(done.stderr.replace("│", " ").split())

@@ -1,49 +1,35 @@
 """Rows of every format reach every target, in order, with their own vectors."""
 
-import csv
-import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from qdrant_client import QdrantClient
-from qdrant_client.models import Modifier
 
 from sparse_embed import AuthenticationError, ConfigurationError, NotFoundError, SparseEmbedError
 from sparse_embed.bulk import Report, embed_file
+from sparse_embed.bulk.files import FileTarget
+from sparse_embed.bulk.qdrant import QdrantTarget
 from sparse_embed.events import Event, Paused
-from tests.bulk.conftest import BATCH, ROWS, assert_right, read_target, text_of
+from tests.bulk.conftest import (
+    BATCH,
+    ROWS,
+    assert_right,
+    pipe,
+    read_target,
+    text_of,
+    write_csv,
+    write_jsonl,
+    write_parquet,
+)
 from tests.faultserver import GOOD, Action, FaultServer, Gate, sparse_of, status
 
 LINES = [{"text": "one", "key": "a", "year": 1, "tags": ["x"]}, {"text": "", "key": "b", "year": None, "tags": []}]
-
-
-@pytest.fixture
-def chroma(server: FaultServer) -> dict[str, Any]:
-    return {"provider": "chroma", "base_url": server.url, "api_key": "any"}
-
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700)
 
 
 WRITERS: dict[str, Callable[[Path, list[dict[str, Any]]], None]] = {
@@ -79,6 +65,8 @@ def test_a_folder_and_a_glob_are_read_in_the_order_of_names(chroma: dict[str, An
     write_csv(folder / "2.csv", [{"text": "two"}, {"text": "three"}])
     write_jsonl(folder / "1.jsonl", [{"text": "one"}])
     (folder / "notes.txt").write_text("no rows")
+    for name in ("3.jsonl", "4.parquet"):  # as Spark names its folders
+        (folder / name).mkdir()
     for source, target in ((folder, folder / "out.jsonl"), (f"{folder}/[12].*", tmp_path / "out.parquet")):
         for _ in ("a new target", "the finished one, which is not part of its own source"):
             assert embed_file(source, target, sparse=chroma).rows == 3
@@ -128,101 +116,6 @@ def test_parquet_is_compressed_with_zstd_and_keeps_no_dictionary_of_numbers(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "where", "reason"),
-    [
-        ("docs.jsonl", b'{"text": "a"}\n{"text": \n', "docs.jsonl, line 2", "not JSON"),
-        ("docs.jsonl", b'{"text": "a"}\n\n["b"]\n', "docs.jsonl, line 3", "not a JSON object"),
-        ("docs.jsonl", b'{"text": "a"}\n{"text": 5}\n', "row 1", "text is of type int, not a text"),
-        ("docs.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', "docs.jsonl, line 2", "hex escape at column 17"),
-        ("docs.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "docs.jsonl, line 2", "invalid unicode code point"),
-        ("docs.csv", b"text,title\na,b\nc\n", "docs.csv, line 3", "1 fields, and the header has 2"),
-        ("docs.csv", b"text,title\na,b\n\xff,d\n", "docs.csv, line 3", "not valid UTF-8"),
-    ],
-)
-def test_a_broken_row_is_refused_before_anything_is_sent_or_left_out_on_wish(  # noqa: PLR0917  # fixtures
-    name: str, content: bytes, where: str, reason: str, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    target = tmp_path / "out.jsonl"
-    with pytest.raises(ConfigurationError, match=re.escape(reason)) as refused:
-        embed_file(tmp_path / name, target, sparse=chroma)
-    assert where.removeprefix("row 1") in str(refused.value)
-    assert not server.requests
-    report = embed_file(tmp_path / name, target, sparse=chroma, on_bad_row="skip")
-    assert [row["id"] for row in read_target(target)] == [0]
-    [rejected] = [json.loads(line) for line in (tmp_path / "out.jsonl.rejects.jsonl").read_text().splitlines()]
-    assert report.rejected_rows == [rejected]
-    assert rejected["row"] == 1
-    assert reason in rejected["reason"]
-
-
-def pipe(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-
-
-@pytest.mark.parametrize(
-    "content", [b'[{"text": "a"}, {"text": "b"}]', b'\xef\xbb\xbf\n [\n{"text": "a"},\n{"text": "b"}\n]']
-)
-def test_a_file_that_is_one_json_array_is_refused_with_the_way_to_convert_it(
-    content: bytes, chroma: dict[str, Any], server: FaultServer, tmp_path: Path
-) -> None:
-    (tmp_path / "my docs.jsonl").write_bytes(content)
-    with pytest.raises(ConfigurationError, match=re.escape("one JSON array")) as refused:
-        embed_file(tmp_path / "my docs.jsonl", tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
-    assert not server.requests
-    command = str(refused.value).partition("embed the new file instead: ")[2]
-    subprocess.run(command, shell=True, check=True)  # as a user pastes it
-    embed_file(tmp_path / "my docs.lines.jsonl", tmp_path / "out.jsonl", sparse=chroma, keep=["text"])
-    assert [row["text"] for row in read_target(tmp_path / "out.jsonl")] == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "why"),
-    [
-        ("a.jsonl", b"", ""),
-        ("a.jsonl", b"\n \n", ""),
-        ("a.csv", b"", ""),
-        ("a.csv", b"text\n", ""),
-        ("a.jsonl", b'{\n"text": "a"\n}', " that can be read: a.jsonl, line 1: not JSON: EOF while parsing an object"),
-        ("-", b"", ""),
-        ("-", b"5\n", " that can be read: standard input, line 1: not a JSON object"),
-    ],
-)
-def test_a_source_without_a_row_is_refused_and_leaves_no_target(  # noqa: PLR0917  # fixtures
-    name: str, content: bytes, why: str, chroma: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = name if name == "-" else tmp_path / name
-    pipe(content, monkeypatch)
-    if isinstance(source, Path):
-        source.write_bytes(content)
-    said = f"there is no row in {'standard input' if name == '-' else source}{why}"
-    with pytest.raises(ConfigurationError, match=re.escape(said)):
-        embed_file(source, tmp_path / "out.jsonl", sparse=chroma, on_bad_row="skip")
-    assert [path.name for path in tmp_path.iterdir()] == ([] if name == "-" else [name])
-
-
-def test_an_array_on_standard_input_is_converted_in_the_pipe(
-    chroma: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = b'[{"text": "a"}, {"text": "b"}]'
-    pipe(content, monkeypatch)
-    with pytest.raises(ConfigurationError, match="standard input begins like one JSON array") as refused:
-        embed_file("-", tmp_path / "out.jsonl", sparse=chroma)
-    assert list(tmp_path.iterdir()) == []
-    [command] = re.findall(r"… \| (.*) \| sparse-embed embed - …", str(refused.value))
-    pipe(subprocess.run(command, shell=True, check=True, input=content, stdout=subprocess.PIPE).stdout, monkeypatch)
-    assert embed_file("-", tmp_path / "out.jsonl", sparse=chroma).rows == 2
-
-
-def test_an_array_in_a_json_file_is_told_how_to_become_lines(chroma: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "docs.json").write_text("[]")
-    with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path}/docs.json begins like one JSON array")):
-        embed_file(tmp_path / "docs.json", tmp_path / "out.jsonl", sparse=chroma)
-    with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path}: the folder has no such file (.jsonl,")):
-        embed_file(tmp_path, tmp_path / "out.jsonl", sparse=chroma)
-
-
-@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({}, "name what to embed with"),
@@ -232,7 +125,7 @@ def test_an_array_in_a_json_file_is_told_how_to_become_lines(chroma: dict[str, A
         ({"layout": "wide"}, "layout must be one of plain, pinecone, milvus"),
         ({"layout": "pinecone"}, "the layout 'pinecone' is for Parquet"),
         ({"target": "out.csv"}, "the target's formats are .parquet, .jsonl"),
-        ({"target": "missing/out.jsonl"}, "cannot write"),
+        ({"target": "missing/out.jsonl"}, "cannot write missing/out.jsonl: there is no folder missing"),
         ({"target": "docs.jsonl"}, "exists and was not written by this command"),
         ({"source": "nowhere.jsonl"}, "no such file"),
         ({"source": "docs.txt"}, "unknown format"),
@@ -313,6 +206,17 @@ def test_another_source_or_setting_is_refused_with_what_differs(
     assert embed_file(source, target, sparse=chroma).rows == ROWS + 1, "a target that was deleted is made anew"
 
 
+def test_with_a_cache_a_source_that_has_grown_costs_no_more_than_its_new_rows(
+    chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
+) -> None:
+    cached = chroma | {"cache": str(tmp_path / "vectors.sqlite")}
+    embed_file(source, tmp_path / "out.parquet", sparse=cached)
+    sent = len(server.texts)
+    source.write_text(source.read_text() + '{"text": "one more"}\n')
+    assert embed_file(source, tmp_path / "all.parquet", sparse=cached).vectors
+    assert server.texts[sent:] == [["one more"]]
+
+
 @pytest.mark.parametrize("target", ["out.parquet", "out.jsonl", "qdrant:store/docs"])
 def test_another_engine_of_a_local_provider_is_refused_soon_after_its_first_answer(  # noqa: PLR0917  # fixtures
     target: str,
@@ -360,6 +264,25 @@ def test_counts_of_the_report_are_those_of_all_runs(
     assert json.loads(report.to_json())["vectors"] == report.vectors
 
 
+@pytest.mark.parametrize(("target", "kind"), [("out.jsonl", FileTarget), ("qdrant:store/docs", QdrantTarget)])
+def test_the_time_of_the_last_save_is_counted(
+    target: str, kind: Any, chroma: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By this clock, a save takes 100 s, and everything else no time."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("docs.jsonl"), LINES)
+    clock, save = 0, kind.save
+
+    def save_slowly(*arguments: Any) -> object:
+        nonlocal clock
+        clock += 100
+        return save(*arguments)
+
+    monkeypatch.setattr(kind, "save", save_slowly)
+    monkeypatch.setattr("sparse_embed.bulk.job.time", SimpleNamespace(monotonic=lambda: clock))
+    assert embed_file("docs.jsonl", target, sparse=chroma).seconds == 100
+
+
 def test_no_more_is_asked_for_than_one_part_and_the_requests_in_flight(
     chroma: dict[str, Any], server: FaultServer, source: Path, tmp_path: Path
 ) -> None:
@@ -375,18 +298,6 @@ def test_no_more_is_asked_for_than_one_part_and_the_requests_in_flight(
     embed_file(source, tmp_path / "out.jsonl", sparse=config, part_rows=500, on_progress=look)
     assert_right(read_target(tmp_path / "out.jsonl"), "sparse")
     assert most <= 3 * BATCH + 500
-
-
-@pytest.mark.parametrize("model", ["local/bm25", "some/model"])
-def test_a_collection_of_qdrant_has_idf_for_bm25_alone(
-    model: str, chroma: dict[str, Any], tmp_path: Path, source: Path
-) -> None:
-    source.write_text('{"text": "a text"}')
-    embed_file(source, f"qdrant:{tmp_path}/store/docs", sparse=chroma | {"model": model})
-    with closing(QdrantClient(path=str(tmp_path / "store"))) as client:
-        made = client.get_collection("docs").config.params.sparse_vectors
-    assert made is not None
-    assert made["sparse"].modifier == (Modifier.IDF if model == "local/bm25" else None)
 
 
 def test_standard_input_is_json_lines(
