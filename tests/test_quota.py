@@ -45,7 +45,7 @@ from sparse_embed.quota import Turn
 from sparse_embed.testing import fake_clients, no_wait
 from sparse_embed.transport import client
 from tests.faultserver import GOOD, PATIENCE, RESET, Action, FaultServer, Gate, first, status
-from tests.ways import KEY, both_ways, meeting, right, workers_end
+from tests.ways import KEY, both_ways, meeting, right, sync, workers_end
 
 
 def one(tokens):
@@ -346,6 +346,55 @@ def test_a_query_waits_for_few_requests_of_an_ingestion():
         at = server.texts.index(["question"])
         ingestion.result(PATIENCE)
         assert at <= 4
+
+
+@both_ways
+def test_two_encoders_get_through_on_one_quota_when_the_permits_of_one_are_all_in_use(use):
+    def answer(seen):
+        if seen.path.endswith("sparse"):
+            return GOOD
+        gate = Gate()
+        threading.Timer(0.2, gate.open).start()
+        return Action(gate=gate)
+
+    settings = {"api_key": KEY, "quota": Quota(requests_per_minute=1200)}
+    with (
+        FaultServer(answer) as server,
+        DenseEncoder("chroma", base_url=server.url, max_concurrency=1, **settings) as slow,
+        SparseEncoder("chroma", base_url=server.url, **settings) as fast,
+    ):
+        queries = [*((slow, f"slow {at}") for at in range(12)), *((fast, f"fast {at}") for at in range(12))]
+        if use is sync:
+            with ThreadPoolExecutor(len(queries)) as pool:
+                found = list(pool.map(lambda query: query[0].embed_query(query[1]), queries))
+        else:
+
+            async def on_one_loop():
+                return await asyncio.gather(*(encoder.aembed_query(text) for encoder, text in queries))
+
+            found = asyncio.run(on_one_loop())
+        assert found == [right(encoder, [text])[0] for encoder, text in queries]
+
+
+@both_ways
+def test_a_rate_limiter_is_asked_once_per_request_also_with_a_quota(use):
+    asked = []
+
+    class Limiter:
+        def acquire(self, *, blocking=True):
+            asked.append(blocking)
+            time.sleep(0.05)  # in the meantime, others are allowed to start, and one is faster
+            return True
+
+        async def aacquire(self, *, blocking=True):
+            asked.append(blocking)
+            await asyncio.sleep(0.05)
+            return True
+
+    settings = {"batch_size": 1, "quota": Quota(requests_per_minute=1200), "rate_limiter": Limiter()}
+    with meeting(lambda seen: GOOD, **settings) as (server, encoder):
+        use(encoder, "embed_documents", [f"text {at}" for at in range(16)])
+        assert len(asked) == len(server.requests) == 16
 
 
 def test_requests_that_come_back_to_the_line_keep_their_order_and_let_others_take_turns():

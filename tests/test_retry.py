@@ -1,5 +1,6 @@
 """When a request is sent again, and after how long: pure decisions, in virtual time."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 from sparse_embed import APIConnectionError, RateLimitError, ServerError, SparseEmbedError
 from sparse_embed.providers import make_provider
 from sparse_embed.providers.base import Reply
+from sparse_embed.quota import Quota, Turn
 from sparse_embed.settings import UNKNOWN_ROUTE
 from sparse_embed.transport.batching import Batch, achunks, chunks, even_batches
 from sparse_embed.transport.call import Call, Chunk, Meter
 from sparse_embed.transport.classify import Fault, Outcome
-from sparse_embed.transport.flow import Permit, Send, Sleep, embed
+from sparse_embed.transport.flow import Permit, Send, Sleep, embed, gives_back_permit
 from sparse_embed.transport.pace import Pace
 from sparse_embed.transport.retry import backoff, parse_retry_after, retry_policy
 
@@ -234,6 +236,24 @@ def test_a_refusal_while_a_request_stands_in_line_holds_it_and_the_line_is_no_fa
         waited += effect.seconds
     assert waited == pytest.approx(2.0)
     assert effect == Permit(again=True), "the rate limiter was asked for this attempt"
+    assert isinstance(flow.send(None), Send)
+
+
+def test_a_request_that_others_overtook_while_it_waited_for_a_permit_keeps_it() -> None:
+    # Or the next request of its encoder would meet the same, and hold up all others that share the quota.
+    time, quota = VirtualTime([GOOD]), Quota(requests_per_minute=60)
+    call = replace(_call(time), quota=quota)
+    flow = embed(Chunk(call, BATCH.texts), BATCH)
+    assert next(flow) == Permit()
+    time.now += 10
+    other = Turn(quota, ["text"], "another call")
+    assert other.wait(time.now).own == 0
+    assert other.start(time.now)
+    while isinstance(effect := flow.send(None), Sleep):
+        assert not gives_back_permit(effect)
+        time.now += effect.seconds
+    assert effect == Permit(again=True)
+    assert not gives_back_permit(effect)
     assert isinstance(flow.send(None), Send)
 
 

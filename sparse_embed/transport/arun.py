@@ -11,7 +11,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from sparse_embed.cache import Cache
-from sparse_embed.transport.flow import Flow, Permit, Recall, Remember, Send, Sleep
+from sparse_embed.transport.flow import Flow, Permit, Recall, Remember, Send, Sleep, gives_back_permit
 from sparse_embed.transport.run import WAITING, Resources, in_order
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ async def adrive(flow: Flow[T], resources: Resources) -> T:
             if isinstance(effect, Send):
                 outcome = await http.asend(effect)
                 continue
-            if holding:
+            if holding and gives_back_permit(effect):
                 permits.release()
                 holding = False
             if isinstance(effect, Sleep):
@@ -38,8 +38,9 @@ async def adrive(flow: Flow[T], resources: Resources) -> T:
             elif isinstance(effect, Permit):
                 if limiter is not None and not effect.again:
                     await limiter.aacquire()
-                await permits.acquire()
-                holding = True
+                if not holding:
+                    await permits.acquire()
+                    holding = True
             elif isinstance(effect, Recall) and cache is not None:
                 outcome = await _use(cache, cache.get, *effect)
             elif isinstance(effect, Remember) and cache is not None:

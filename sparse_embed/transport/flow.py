@@ -20,7 +20,7 @@ from sparse_embed.cache import CacheKey
 from sparse_embed.errors import RateLimitError, SparseEmbedError
 from sparse_embed.events import Paused, RequestSent, Retrying
 from sparse_embed.providers.base import Answer, Reply, Request
-from sparse_embed.quota import Turn
+from sparse_embed.quota import LATE, Turn
 from sparse_embed.transport.batching import Batch, even_batches
 from sparse_embed.transport.call import Call, Chunk
 from sparse_embed.transport.classify import (
@@ -39,10 +39,7 @@ T = TypeVar("T")
 
 
 class Permit(NamedTuple):
-    """Wait in line for one of the encoder's permits to send.
-
-    The driver takes it back as soon as the flow yields anything but `Send`: a request that waits holds no permit.
-    """
+    """Wait in line for one of the encoder's permits to send, unless the flow has one; see `gives_back_permit`."""
 
     again: bool = False  # for the same attempt: the caller's rate limiter has been asked
 
@@ -51,6 +48,7 @@ class Sleep(NamedTuple):
     """Wait."""
 
     seconds: float
+    keeps_permit: bool = False
 
 
 class Send(NamedTuple):
@@ -82,6 +80,11 @@ PERMIT_AGAIN: Final = Permit(again=True)
 LONGEST_NAP: Final = 0.2  # seconds until a waiting request checks its wait again; or a part of a longer wait
 
 
+def gives_back_permit(effect: Effect) -> bool:
+    """Whether the driver takes the flow's permit back: a request that waits holds none, with one exception."""
+    return not isinstance(effect, Send | Permit) and not (isinstance(effect, Sleep) and effect.keeps_permit)
+
+
 class _Deadline:
     """How long one request has gone on without the call making progress.
 
@@ -93,10 +96,10 @@ class _Deadline:
         self._since = call.clock()
         self._paused = 0.0
 
-    def pause(self, seconds: float) -> Sleep:
+    def pause(self, seconds: float, *, keeps_permit: bool = False) -> Sleep:
         """Count a pause."""
         self._paused += seconds
-        return Sleep(seconds)
+        return Sleep(seconds, keeps_permit)
 
     def excuse(self, seconds: float) -> None:
         """Do not count a time."""
@@ -259,9 +262,10 @@ def _wait_to_start(
 ) -> Generator[Effect, None, None]:
     """Wait until the quota, the pace and a permit let a request start."""
     if turn is None:
-        yield from _wait_for_turn(call, deadline, error, batch)
+        yield from _wait_for_turn(call, deadline, error, batch, PERMIT)
         return
-    now = call.clock()
+    permit, now = PERMIT, call.clock()
+    keeps = False
     while True:
         while (wait := turn.wait(now)).own:
             # As with the pace: a place in a moving line is kept, also if it is far from the front.
@@ -270,22 +274,29 @@ def _wait_to_start(
                 raise error or call.failure or error_for_quota(call.provider, batch, wait.first, call.retry.deadline)
             if wait.first < left:
                 nap = min(wait.own, max(wait.look, LONGEST_NAP), left)
-                yield deadline.pause(nap)
+                yield deadline.pause(nap, keeps_permit=keeps)
                 now = max(now + nap, call.clock())
             else:  # an answer on its way is paid for, and gives the call more time
-                yield Sleep(min(LONGEST_NAP, left))
+                yield Sleep(min(LONGEST_NAP, left), keeps)
                 now = max(now, call.clock())
-        yield from _wait_for_turn(call, deadline, error, batch)
+        waited = yield from _wait_for_turn(call, deadline, error, batch, permit)
         now = max(now, call.clock())  # the clock lags behind where `sparse_embed.testing.no_wait` shortens pauses
         if turn.start(now):
             return
+        # While it waited for a permit, others were faster. If it gave the permit back now, the next one of this encoder
+        # would meet the same, and a slow encoder would hold up all others that share the quota.
+        permit, keeps = PERMIT_AGAIN, keeps or waited > LATE
 
 
 def _wait_for_turn(
-    call: Call[V], deadline: _Deadline, error: SparseEmbedError | None, batch: Batch
-) -> Generator[Effect, None, None]:
-    """Wait until the encoder's pace lets a request start, then for a permit; again if the pace changes meanwhile."""
-    permit, now = PERMIT, call.clock()
+    call: Call[V], deadline: _Deadline, error: SparseEmbedError | None, batch: Batch, permit: Permit
+) -> Generator[Effect, None, float]:
+    """Wait until the encoder's pace lets a request start, then for a permit; again if the pace changes meanwhile.
+
+    Returns:
+        Seconds of the wait for the permit.
+    """
+    now = call.clock()
     while True:
         slot = call.pace.book(now)
         while now < slot.start and call.pace.epoch == slot.epoch:
@@ -302,5 +313,5 @@ def _wait_for_turn(
             waited = call.clock() - came
             deadline.excuse(waited)
             if call.pace.epoch == slot.epoch:
-                return
+                return waited
             permit, now = PERMIT_AGAIN, now + waited

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from sparse_embed.cache import Cache
 from sparse_embed.transport.client import HttpLayer
-from sparse_embed.transport.flow import Flow, Permit, Recall, Remember, Send, Sleep
+from sparse_embed.transport.flow import Flow, Permit, Recall, Remember, Send, Sleep, gives_back_permit
 from sparse_embed.transport.permits import ThreadPermits
 
 T = TypeVar("T")
@@ -63,9 +63,10 @@ class CallScope(threading.Event):
         self._holders: set[object] = set()
 
     def acquire(self, holder: object) -> None:
-        """Wait in line for a permit."""
-        self._permits.acquire()
-        self._holders.add(holder)
+        """Wait in line for a permit, unless the holder has one."""
+        if holder not in self._holders:
+            self._permits.acquire()
+            self._holders.add(holder)
 
     def release(self, holder: object) -> None:
         """Release the holder's permit, if it has one; another thread may have released it already."""
@@ -98,7 +99,8 @@ def drive(flow: Flow[T], resources: Resources, scope: CallScope | None = None) -
             if isinstance(effect, Send):
                 outcome = http.send(effect)
                 continue
-            scope.release(flow)
+            if gives_back_permit(effect):
+                scope.release(flow)
             if isinstance(effect, Sleep):
                 if scope.wait(effect.seconds * WAITING.scale):
                     raise Cancelled
