@@ -166,9 +166,10 @@ def embed_file(
         report = output.begin(rows.scan(on_bad_row=refuse, typed=output.typed))
         if not report.finished:
             resumed, meter = report.rows, _Meter(encoders, started)
+            behind_caches = {kind: _ask_engine(kind, configs[kind]) for kind in encoders}
 
             def check_engines() -> None:
-                engines = {kind: encoder.engine for kind, encoder in encoders.items()}
+                engines = {kind: encoder.engine or behind_caches[kind] for kind, encoder in encoders.items()}
                 output.answered_by({kind: engine for kind, engine in engines.items() if engine is not None})
 
             def save(items: list[Item]) -> None:
@@ -237,6 +238,17 @@ def _open_encoder(kind: Kind, config: Config, on_event: Listener | None) -> Spar
     encoder = ENCODERS[kind].from_config(arguments)
     encoder._settings.address(encoder._provider.endpoint)  # without a key, nothing needs to be read
     return encoder
+
+
+def _ask_engine(kind: Kind, config: Config | None) -> str | None:
+    """What computes the vectors behind a cache and a local provider: a vector from the cache does not say."""
+    arguments = read_config(config or {})
+    if arguments.get("cache") is None:
+        return None
+    with ENCODERS[kind].from_config({**arguments, "cache": None}) as encoder:
+        if encoder._settings.address(encoder._provider.endpoint).route.loopback:
+            encoder.embed_query("Which engine?")
+        return encoder.engine
 
 
 def _open_target(target: str, layout: Layout, kinds: Sequence[Kind], keep: Sequence[str]) -> Target:

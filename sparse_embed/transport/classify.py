@@ -125,11 +125,11 @@ def error_for_deadline(provider: Provider, batch: Batch) -> APITimeoutError:
     )
 
 
-def error_for_quota(provider: Provider, batch: Batch, wait: float, deadline: float) -> RateLimitError:
+def error_for_quota(provider: Provider, batch: Batch, wait: float, left: float) -> RateLimitError:
     """The error of a call that cannot wait until its quota allows another request."""
     return RateLimitError(
         f"the quota for {provider.title} allows the next request of this call in {wait:.1f} s, which is after the "
-        f"deadline of the call ({deadline:g} s without a vector)",
+        f"deadline of the call, of which {max(left, 0):.1f} s are left",
         provider=provider.name,
         retry_after=wait,
         texts=batch.span,

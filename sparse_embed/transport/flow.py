@@ -271,7 +271,7 @@ def _wait_to_start(
             # As with the pace: a place in a moving line is kept, also if it is far from the front.
             left = deadline.left()
             if left <= 0 or (wait.first >= left and not turn.accompanied):
-                raise error or call.failure or error_for_quota(call.provider, batch, wait.first, call.retry.deadline)
+                raise error or call.failure or error_for_quota(call.provider, batch, wait.first, left)
             if wait.first < left:
                 nap = min(wait.own, max(wait.look, LONGEST_NAP), left)
                 yield deadline.pause(nap, keeps_permit=keeps)

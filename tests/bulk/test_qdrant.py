@@ -10,6 +10,7 @@ from qdrant_client.models import Modifier
 
 from sparse_embed.bulk import embed_file
 from tests.bulk.conftest import write_jsonl
+from tests.faultserver import Action, FaultServer
 
 
 @pytest.mark.parametrize("model", ["local/bm25", "some/model"])
@@ -22,6 +23,21 @@ def test_a_collection_of_qdrant_has_idf_for_bm25_alone(
         made = client.get_collection("docs").config.params.sparse_vectors
     assert made is not None
     assert made["sparse"].modifier == (Modifier.IDF if model == "local/bm25" else None)
+
+
+@pytest.mark.parametrize("added", [[], ["another text"]], ids=["all from the cache", "some from the cache"])
+def test_a_collection_has_idf_also_if_its_first_vectors_come_from_a_cache(
+    added: list[str], chroma: dict[str, Any], server: FaultServer, tmp_path: Path
+) -> None:
+    server.script = lambda seen: Action(headers={"x-sparse-embed-engine": "local/bm25"})
+    cached = chroma | {"model": "some/model", "cache": str(tmp_path / "vectors.sqlite")}
+    for store, texts in (("first", ["a text"]), ("second", ["a text", *added])):
+        write_jsonl(tmp_path / "docs.jsonl", [{"text": text} for text in texts])
+        embed_file(tmp_path / "docs.jsonl", f"qdrant:{tmp_path}/{store}/docs", sparse=cached)
+        with closing(QdrantClient(path=str(tmp_path / store))) as client:
+            made = client.get_collection("docs").config.params.sparse_vectors
+        assert made is not None
+        assert made["sparse"].modifier == Modifier.IDF
 
 
 def test_after_ctrl_c_no_more_than_a_few_rows_are_saved_into_qdrant(
