@@ -11,21 +11,9 @@ import pytest
 from sparse_embed import AuthenticationError, RateLimitError
 from sparse_embed.testing import no_wait
 from tests.faultserver import GOOD, PATIENCE, RESET, Action, Gate, first, sparse_of, stall, status
-from tests.ways import asynchronous, both_ways, meeting, right, sync, workers_end
+from tests.ways import asynchronous, both_ways, meeting, right, sync, together, workers_end
 
 TEXTS = [f"text {number}" for number in range(40)]
-
-
-def together(use, encoder, jobs):
-    """Several calls at once: each in a thread of its own, or all on one loop."""
-    if use is sync:
-        with ThreadPoolExecutor(len(jobs)) as pool:
-            return list(pool.map(lambda job: sync(encoder, *job), jobs))
-
-    async def on_one_loop():
-        return await asyncio.gather(*(getattr(encoder, f"a{method}")(given) for method, given in jobs))
-
-    return asyncio.run(on_one_loop())
 
 
 class Line:
@@ -53,7 +41,7 @@ class Line:
 def test_32_callers_share_one_encoder(use):
     parts = [[f"{caller} {number}" for number in range(30)] for caller in range(32)]
     with meeting(first(RESET, status(503), RESET), batch_size=4) as (server, encoder), no_wait():
-        answers = together(use, encoder, [("embed_documents", part) for part in parts])
+        answers = together(use, [(encoder, "embed_documents", part) for part in parts])
         assert answers == [right(encoder, part) for part in parts]
         assert encoder.usage.texts == 32 * 30
         assert encoder.usage.requests == len(server.requests) == 32 * 8 + 3
@@ -63,9 +51,9 @@ def test_32_callers_share_one_encoder(use):
 def test_max_concurrency_bounds_all_calls_of_an_encoder_together(use):
     gate = Gate()
     with meeting(lambda _: Action(gate=gate), batch_size=1, max_concurrency=3) as (server, encoder):
-        jobs = [("embed_documents", [f"{job} {text}" for text in TEXTS[:5]]) for job in range(4)]
+        jobs = [(encoder, "embed_documents", [f"{job} {text}" for text in TEXTS[:5]]) for job in range(4)]
         with ThreadPoolExecutor() as pool:
-            done = pool.submit(together, use, encoder, [*jobs, ("embed_query", "question")])
+            done = pool.submit(together, use, [*jobs, (encoder, "embed_query", "question")])
             server.until(lambda: server.in_flight == 3)
             gate.open()
             assert done.result()[-1] == sparse_of("question")
@@ -153,7 +141,9 @@ def test_a_query_is_served_within_a_round_of_requests_while_an_ingestion_runs(us
             server.until(lambda: server.in_flight == 4)
             query = pool.submit(sync, encoder, "embed_query", "question")
         else:
-            query = pool.submit(together, use, encoder, [("embed_documents", TEXTS), ("embed_query", "question")])
+            query = pool.submit(
+                together, use, [(encoder, "embed_documents", TEXTS), (encoder, "embed_query", "question")]
+            )
         line.until(5)
         while use is sync and not encoder._http.permits._waiting:  # it has said so, and does not stand there yet
             time.sleep(0.001)

@@ -2,7 +2,6 @@
 
 import asyncio
 import pickle
-import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -39,7 +38,7 @@ from tests.faultserver import (
     stall,
     status,
 )
-from tests.ways import KEY, asynchronous, both_ways, each_wire, meeting, right, sync
+from tests.ways import KEY, asynchronous, both_ways, deaf_port, each_wire, meeting, right, sync
 
 TEXTS = ["first text", "second text", "third text", "fourth text", "fifth text", "sixth text"]
 PER_MINUTE = "You've reached the max embedding tokens per minute (250000)"
@@ -198,13 +197,13 @@ def test_a_fault_that_stays_is_raised_after_the_last_retry(use, fault, expected)
 
 @both_ways
 def test_a_refused_connection_is_an_error_of_ours(use):
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        with SparseEncoder("chroma", api_key=KEY, base_url=address, max_retries=1) as encoder:
-            with pytest.raises(APIConnectionError) as caught:
-                use(encoder, "embed_query", "nobody listens")
-            assert (caught.value.attempts, caught.value.status) == (2, None)
+    with (
+        deaf_port() as port,
+        SparseEncoder("chroma", api_key=KEY, base_url=f"http://127.0.0.1:{port}", max_retries=1) as encoder,
+    ):
+        with pytest.raises(APIConnectionError) as caught:
+            use(encoder, "embed_query", "nobody listens")
+        assert (caught.value.attempts, caught.value.status) == (2, None)
 
 
 async def handling(encoder, method, given):

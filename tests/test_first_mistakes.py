@@ -20,7 +20,7 @@ from sparse_embed import (
 )
 from sparse_embed.transport.client import mock_clients
 from tests.faultserver import Action
-from tests.ways import KEY, Way, both_ways, meeting
+from tests.ways import KEY, Way, both_ways, deaf_port, meeting
 
 MANY = [f"text {number}" for number in range(200)]
 
@@ -36,10 +36,8 @@ def ask(use: Way, base_url: str | None, **settings: Any) -> APIConnectionError:
 
 @pytest.fixture
 def free_port() -> Iterator[int]:
-    """Bound, so that no other process can listen there in the meantime."""
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        yield int(deaf.getsockname()[1])
+    with deaf_port() as port:
+        yield port
 
 
 @both_ways

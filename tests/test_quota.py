@@ -5,11 +5,9 @@ import copy
 import os
 import pickle
 import random
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -45,7 +43,7 @@ from sparse_embed.quota import Turn
 from sparse_embed.testing import fake_clients, no_wait
 from sparse_embed.transport import client
 from tests.faultserver import GOOD, PATIENCE, RESET, Action, FaultServer, Gate, first, status
-from tests.ways import KEY, both_ways, meeting, right, sync, workers_end
+from tests.ways import KEY, both_ways, deaf_port, meeting, right, together, workers_end
 
 
 def one(tokens):
@@ -220,21 +218,15 @@ def test_a_refused_request_takes_no_tokens_from_the_quota(use):
         use(encoder, "embed_query", text)
 
 
-@contextmanager
-def deaf_address():
-    """Where nothing listens, and no other process can either."""
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{deaf.getsockname()[1]}"
-
-
 @both_ways
 def test_a_refused_connection_takes_nothing_from_the_quota(use):
     quota = Quota(requests_per_minute=1, tokens_per_minute=1000)
     texts = ["first", "second", "third"]
     with (
-        deaf_address() as address,
-        SparseEncoder("pinecone", api_key=KEY, base_url=address, batch_size=1, quota=quota) as encoder,
+        deaf_port() as port,
+        SparseEncoder(
+            "pinecone", api_key=KEY, base_url=f"http://127.0.0.1:{port}", batch_size=1, quota=quota
+        ) as encoder,
         pytest.raises(APIConnectionError, match="nothing listens on"),
     ):
         use(encoder, "embed_documents", texts)
@@ -363,17 +355,9 @@ def test_two_encoders_get_through_on_one_quota_when_the_permits_of_one_are_all_i
         DenseEncoder("chroma", base_url=server.url, max_concurrency=1, **settings) as slow,
         SparseEncoder("chroma", base_url=server.url, **settings) as fast,
     ):
-        queries = [*((slow, f"slow {at}") for at in range(12)), *((fast, f"fast {at}") for at in range(12))]
-        if use is sync:
-            with ThreadPoolExecutor(len(queries)) as pool:
-                found = list(pool.map(lambda query: query[0].embed_query(query[1]), queries))
-        else:
-
-            async def on_one_loop():
-                return await asyncio.gather(*(encoder.aembed_query(text) for encoder, text in queries))
-
-            found = asyncio.run(on_one_loop())
-        assert found == [right(encoder, [text])[0] for encoder, text in queries]
+        pair = {"slow": slow, "fast": fast}
+        queries = [(encoder, "embed_query", f"{name} {at}") for name, encoder in pair.items() for at in range(12)]
+        assert together(use, queries) == [right(encoder, [text])[0] for encoder, _, text in queries]
 
 
 @both_ways

@@ -5,7 +5,6 @@
 
 import pickle
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from sparse_embed import DenseEncoder, SparseEncoder
 from sparse_embed.server import local_provider
 from sparse_embed.testing import fake_clients
 from tests.faultserver import Action, Gate
-from tests.ways import meeting
+from tests.ways import deaf_port, meeting
 
 PAGE = Path(__file__).parents[1] / "docs/troubleshooting.md"
 ON_PAGE: dict[str, str] = dict(
@@ -65,9 +64,8 @@ def wrong_key(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def nothing_listens(monkeypatch: pytest.MonkeyPatch) -> str:
-    with socket.socket() as deaf:  # bound, so that no other process can listen there in the meantime
-        deaf.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("CHROMA_EMBED_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+    with deaf_port() as port:
+        monkeypatch.setenv("CHROMA_EMBED_URL", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("CHROMA_API_KEY", "any")
         return fail(lambda: chroma().embed_query("fox"))
 

@@ -1,8 +1,10 @@
 """How tests put an encoder before a misbehaving server, and call it with threads and with asyncio."""
 
 import asyncio
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,12 +30,32 @@ def asynchronous(encoder: Any, method: str, given: Any) -> Any:
     return asyncio.run(call())
 
 
+def together(use: Way, calls: Sequence[tuple[Any, str, Any]]) -> list[Any]:
+    """Several calls of encoders at once: each in a thread of its own, or all on one loop."""
+    if use is sync:
+        with ThreadPoolExecutor(len(calls)) as pool:
+            return list(pool.map(lambda call: sync(*call), calls))
+
+    async def on_one_loop() -> list[Any]:
+        return await asyncio.gather(*(getattr(encoder, f"a{method}")(given) for encoder, method, given in calls))
+
+    return asyncio.run(on_one_loop())
+
+
 both_ways = pytest.mark.parametrize("use", [sync, asynchronous], ids=["sync", "async"])
 each_wire = pytest.mark.parametrize(
     ("provider", "kind"),
     [("chroma", SparseEncoder), ("chroma", DenseEncoder), ("pinecone", SparseEncoder), ("pinecone", DenseEncoder)],
     ids=["chroma sparse", "chroma dense", "pinecone sparse", "pinecone dense"],
 )
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """Where nothing listens: bound, so that no other process can listen there in the meantime."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        yield int(deaf.getsockname()[1])
 
 
 @contextmanager

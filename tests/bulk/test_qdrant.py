@@ -13,16 +13,20 @@ from tests.bulk.conftest import write_jsonl
 from tests.faultserver import Action, FaultServer
 
 
+def read_modifier(store: Path) -> Modifier | None:
+    with closing(QdrantClient(path=str(store))) as client:
+        made = client.get_collection("docs").config.params.sparse_vectors
+    assert made is not None
+    return made["sparse"].modifier
+
+
 @pytest.mark.parametrize("model", ["local/bm25", "some/model"])
 def test_a_collection_of_qdrant_has_idf_for_bm25_alone(
     model: str, chroma: dict[str, Any], tmp_path: Path, source: Path
 ) -> None:
     source.write_text('{"text": "a text"}')
     embed_file(source, f"qdrant:{tmp_path}/store/docs", sparse=chroma | {"model": model})
-    with closing(QdrantClient(path=str(tmp_path / "store"))) as client:
-        made = client.get_collection("docs").config.params.sparse_vectors
-    assert made is not None
-    assert made["sparse"].modifier == (Modifier.IDF if model == "local/bm25" else None)
+    assert read_modifier(tmp_path / "store") == (Modifier.IDF if model == "local/bm25" else None)
 
 
 @pytest.mark.parametrize("added", [[], ["another text"]], ids=["all from the cache", "some from the cache"])
@@ -34,10 +38,7 @@ def test_a_collection_has_idf_also_if_its_first_vectors_come_from_a_cache(
     for store, texts in (("first", ["a text"]), ("second", ["a text", *added])):
         write_jsonl(tmp_path / "docs.jsonl", [{"text": text} for text in texts])
         embed_file(tmp_path / "docs.jsonl", f"qdrant:{tmp_path}/{store}/docs", sparse=cached)
-        with closing(QdrantClient(path=str(tmp_path / store))) as client:
-            made = client.get_collection("docs").config.params.sparse_vectors
-        assert made is not None
-        assert made["sparse"].modifier == Modifier.IDF
+        assert read_modifier(tmp_path / store) == Modifier.IDF
 
 
 def test_after_ctrl_c_no_more_than_a_few_rows_are_saved_into_qdrant(
